@@ -1,0 +1,86 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"bgbot/auth"
+)
+
+// Chat is a chat service. Text is CommonMark; each Chat renders it in its own dialect and splits it at its own limits.
+// A Chat sends once and classifies the failure as [Busy], [Gone] or [Fatal], or returns any other error for a failure
+// that may pass; only the core retries. Its methods may be called from many goroutines at once.
+type Chat interface {
+	// Run delivers messages and clicks until ctx is done, reconnecting as needed. It returns early only for what
+	// waiting cannot mend, such as a revoked token. handle returns at once and may be called again with the same
+	// message; when it returns nil the message is recorded and may be acknowledged.
+	Run(ctx context.Context, handle func(context.Context, Message) error) error
+	// Post says t in p and returns an id for Edit. It tries once; a [Busy] error says when to ask again. A Place
+	// without a Thread means the channel itself.
+	Post(ctx context.Context, p Place, t Text) (id string, err error)
+	// Edit replaces what Post said, choices included. [Gone] means that the message no longer exists.
+	Edit(ctx context.Context, p Place, id string, t Text) error
+}
+
+// Place is where a conversation happens; it is comparable and the key of a conversation everywhere.
+type Place struct {
+	Chat    string // console, slack, mattermost
+	Channel string
+	Thread  string // the id of the message that began the thread
+}
+
+func (p Place) String() string { return fmt.Sprintf("%s/%s/%s", p.Chat, p.Channel, p.Thread) }
+
+// Message is something a person said or clicked.
+type Message struct {
+	ID    string // unique in its chat; the same when it is delivered again
+	Place Place  // Thread is set also for the message that begins a thread: its own id
+	From  auth.Person
+	Name  string // how the chat shows the person; for display only
+	Text  string
+	Click string // the ID of the [Choice] that was pressed; then Text is empty
+	Card  string // with Click: the id of the message that carries the choice
+	At    time.Time
+}
+
+// Text is what the bot says.
+type Text struct {
+	Body    string   // CommonMark; the first line is the state and fits a lock screen (120 characters)
+	Choices []Choice // buttons under it; nil removes them on Edit
+	Files   []File   // with Post only
+	Quiet   bool     // no push notification, where the service can do that
+	Only    string   // visible to this user ID only, where the service can do that
+}
+
+// Choice is a button. ID comes back as Message.Click.
+type Choice struct {
+	ID     string
+	Label  string
+	Danger bool
+}
+
+// File is an attachment.
+type File struct {
+	Name string
+	Type string
+	Data []byte
+}
+
+// Busy is a rate limit: nothing may be sent to this chat before After has passed.
+type Busy struct{ After time.Duration }
+
+func (e *Busy) Error() string { return fmt.Sprintf("the chat is busy for %s", e.After) }
+
+// Gone means that the message or thread does not exist any more; sending again cannot help, posting anew can.
+type Gone struct{ Reason string }
+
+func (e *Gone) Error() string { return "gone: " + e.Reason }
+
+// Fatal means that waiting cannot mend it, such as a revoked token.
+type Fatal struct{ Reason string }
+
+func (e *Fatal) Error() string { return e.Reason }
+
+// UserMessage is the error as a person reads it.
+func (e *Fatal) UserMessage() string { return e.Reason }

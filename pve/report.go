@@ -1,0 +1,70 @@
+package pve
+
+import "time"
+
+// Exit is the gate's exit code: the verdict on one verb, the same on the wire, in chat and from `bgbot vm`.
+type Exit int
+
+// The exit codes of the gate's contract.
+const (
+	Done       Exit = 0 // done and verified
+	Rejected   Exit = 2 // not a verb, or not allowed for this key
+	Busy       Exit = 3 // another change is running
+	Refused    Exit = 4 // locked, HA-managed, or the old QEMU is not provably dead; nothing was started
+	Failed     Exit = 5 // qm said no
+	Unverified Exit = 6 // done, but not verified up in time
+	Broken     Exit = 7 // the gate itself failed
+)
+
+// State is how one step of an operation stands.
+type State string
+
+// The states of a step.
+const (
+	StepStart State = "start"
+	StepOK    State = "ok"
+	StepFail  State = "fail"
+	StepSkip  State = "skip"
+)
+
+// Step is one JSON line of the gate: something that began or ended on the host. A step may carry a file.
+// Unknown fields are ignored, so that an older bot understands a newer gate.
+type Step struct {
+	At    time.Time `json:"at"`
+	Op    string    `json:"op"`
+	Step  string    `json:"step"`
+	State State     `json:"state"`
+	Text  string    `json:"text,omitempty"`
+
+	Name string `json:"name,omitempty"` // of an attached file, such as forensics.txt
+	Type string `json:"type,omitempty"` // its media type
+	Data []byte `json:"data,omitempty"` // base64 on the wire
+}
+
+// Result is the last line of the gate.
+type Result struct {
+	Verb    Verb      `json:"verb"`
+	VMID    int       `json:"vmid"`
+	Op      string    `json:"op"`
+	Exit    Exit      `json:"exit"`
+	Text    string    `json:"text"`              // for people, one or a few lines
+	Status  string    `json:"status"`            // running, stopped, …
+	Verdict string    `json:"verdict,omitempty"` // what the evidence says, when there is any
+	LastOp  string    `json:"last_op,omitempty"` // the operation before this one, in words
+	At      time.Time `json:"at"`
+}
+
+// File is an attachment of a report.
+type File struct {
+	Name string
+	Type string
+	Data []byte
+}
+
+// Report is what one run of a verb came to.
+type Report struct {
+	Result Result
+	Steps  []Step // without their files
+	Files  []File
+	Took   time.Duration
+}
