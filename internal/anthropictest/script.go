@@ -15,8 +15,11 @@ type Request struct {
 	Body     []byte
 	Prompt   string // the newest user text; a text folded into a running turn does not count as a new prompt
 	Step     int    // assistant messages since Prompt, so 0 asks for the first answer
+	Folded   string // the newest text folded into the running turn, empty if none
 	ToolText string // the text of the newest tool result, empty at step 0
 	All      string // every user text and tool result of the conversation, joined
+	At       time.Time
+	Left     bool // the client hung up before the answer was through
 }
 
 // Answer is what the model says to one request. The zero Answer is an empty text.
