@@ -1,0 +1,119 @@
+package console
+
+import (
+	"strconv"
+	"strings"
+
+	"bgbot/bot"
+)
+
+const plainHelp = `A line is a message. A number alone presses that button of the newest message that has some.
+/new [message] begins a new thread, /threads lists them, /threads 2 goes to the second, /quit leaves.
+All else goes to bgbot; "help" asks it what it can do.`
+
+// say takes what the person typed and reports whether they want to leave. The caller holds c.mu.
+func (c *Console) say(line, help string) (leave bool) {
+	line = strings.TrimSpace(clean(line))
+	word, rest, _ := strings.Cut(line, " ")
+	switch {
+	case line == "":
+	case line == "/quit":
+		return true
+	case line == "/help":
+		c.tell(help)
+	case word == "/threads":
+		c.showThreads(strings.TrimSpace(rest))
+	case line == "/new":
+		c.talk.look(0)
+		c.tell("The next message begins a new thread.")
+	case word == "/new":
+		c.talk.look(0)
+		c.send(strings.TrimSpace(rest))
+	default:
+		if n, err := strconv.Atoi(line); err == nil && c.press(n) {
+			return false
+		}
+		c.send(line)
+	}
+	return false
+}
+
+// tell shows a word of the console itself. The caller holds c.mu.
+func (c *Console) tell(text string) {
+	e := &entry{from: note, text: clean(text), at: c.opt.Now()}
+	c.talk.here().add(e)
+	if !c.drawing {
+		_ = c.printPost(c.talk.here(), e) // whoever reads Out is gone; the next Post says so to the core
+	}
+	c.changed()
+}
+
+func (c *Console) showThreads(arg string) {
+	if arg == "" {
+		c.tell(c.talk.list())
+		return
+	}
+	n, err := strconv.Atoi(arg)
+	if err != nil || !c.talk.look(n) {
+		c.tell("There is no thread " + arg + ". /threads lists them.")
+		return
+	}
+	if !c.drawing {
+		c.tell("thread " + arg + ": " + c.talk.here().title)
+	}
+	c.changed()
+}
+
+// send says text in the thread that the person looks at, or begins one.
+func (c *Console) send(text string) {
+	m := bot.Message{ID: c.newID(), Text: text}
+	if c.talk.here().id == "" {
+		c.talk.begin(m.ID)
+	}
+	c.give(m, text)
+}
+
+// press clicks button n, counted from 1, of the newest message that has some.
+func (c *Console) press(n int) bool {
+	e := c.talk.here().offer()
+	if e == nil || n < 1 || n > len(e.choices) {
+		return false
+	}
+	c.click(e, e.choices[n-1])
+	return true
+}
+
+func (c *Console) click(e *entry, ch bot.Choice) {
+	c.give(bot.Message{ID: c.newID(), Click: ch.ID, Card: e.id}, "["+ch.Label+"]")
+}
+
+// give completes m, shows it as text and puts it on its way to the core.
+func (c *Console) give(m bot.Message, text string) {
+	th := c.talk.here()
+	m.From, m.Name, m.At = c.opt.Person, c.opt.Name, c.opt.Now()
+	m.Place = bot.Place{Chat: chatName, Channel: chatName, Thread: th.id}
+	if m.Place.Thread == "" { // a button of the channel itself: like other chats, its message begins the thread
+		m.Place.Thread = m.Card
+	}
+	e := &entry{id: m.ID, from: person, text: text, at: m.At}
+	th.add(e)
+	if !c.drawing && c.opt.Echo {
+		_ = c.printPost(th, e) // as in tell
+	}
+	c.changed()
+	select {
+	case c.outbox <- m:
+		c.pending++
+	default:
+		c.refuse(m, "bgbot does not keep up")
+	}
+}
+
+// refuse says that the core did not record m. The caller holds c.mu.
+func (c *Console) refuse(m bot.Message, reason string) {
+	again := "type it again"
+	if m.Click != "" {
+		again = "press it again"
+	}
+	c.tell("not recorded: " + strings.TrimRight(reason, ".") + ", " + again)
+}

@@ -1,0 +1,4 @@
+package console
+
+// history is the lines that were typed.
+type history struct{}

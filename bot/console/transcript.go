@@ -1,0 +1,194 @@
+package console
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bgbot/bot"
+)
+
+// author says who an entry is from.
+type author int
+
+const (
+	theBot author = iota
+	person
+	note // the console itself
+)
+
+// entry is one message as it stands now.
+type entry struct {
+	id      string
+	from    author
+	text    string // no control bytes but newlines
+	choices []bot.Choice
+	files   []string // one line each: where it was saved, or why it was not
+	at      time.Time
+
+	shown shown // what plain lines have said of it
+	drawn drawn // what the screen has rendered of it
+}
+
+func (e *entry) set(t bot.Text) {
+	e.text = strings.TrimRight(clean(t.Body), "\n ")
+	e.choices = slices.Clone(t.Choices)
+	for i := range e.choices {
+		e.choices[i].Label = oneLine(e.choices[i].Label)
+	}
+	e.drawn.stale = true
+}
+
+// first is the line that says what state the message is in.
+func (e *entry) first() string {
+	line, _, _ := strings.Cut(e.text, "\n")
+	return line
+}
+
+// stop finds the choice that ends what the bot is doing.
+func (e *entry) stop() bool {
+	return slices.ContainsFunc(e.choices, func(ch bot.Choice) bool { return strings.EqualFold(ch.Label, "Stop") })
+}
+
+// thread is one conversation. The thread without an id is the channel itself: what is shown before the first message.
+type thread struct {
+	id      string
+	title   string
+	entries []*entry
+	unread  int
+}
+
+// maxEntries bounds the memory of a console that is lived in for weeks.
+const maxEntries = 2000
+
+func (t *thread) add(e *entry) {
+	if t.title == "" && e.from != note {
+		t.title = e.first()
+	}
+	if len(t.entries) >= maxEntries {
+		t.entries = slices.Delete(t.entries, 0, maxEntries/10)
+	}
+	t.entries = append(t.entries, e)
+}
+
+// offer is the newest message with choices; nil if there is none.
+func (t *thread) offer() *entry {
+	for _, e := range slices.Backward(t.entries) {
+		if len(e.choices) > 0 {
+			return e
+		}
+	}
+	return nil
+}
+
+// working says that the bot is busy in this thread.
+func (t *thread) working() bool { return slices.ContainsFunc(t.entries, (*entry).stop) }
+
+// transcript is all that was said in this run. The zero value is an empty one that shows the channel itself.
+type transcript struct {
+	threads []*thread // the channel itself is threads[0]
+	current int
+}
+
+// here is the thread that the person looks at.
+func (t *transcript) here() *thread {
+	if len(t.threads) == 0 {
+		t.threads = []*thread{{}}
+	}
+	return t.threads[t.current]
+}
+
+// thread finds a thread, or begins one that an earlier run or the bot itself started.
+func (t *transcript) thread(id string) *thread {
+	t.here()
+	for _, th := range t.threads {
+		if th.id == id {
+			return th
+		}
+	}
+	th := &thread{id: id}
+	t.threads = append(t.threads, th)
+	return th
+}
+
+// number is how the person names a thread; 0 is the channel itself.
+func (t *transcript) number(th *thread) int { return slices.Index(t.threads, th) }
+
+// begin starts a thread of the person and looks at it. What the console noted before goes with it, so that the screen
+// does not jump.
+func (t *transcript) begin(id string) {
+	from := t.here()
+	th := t.thread(id)
+	if from.id == "" {
+		isNote := func(e *entry) bool { return e.from == note }
+		for _, e := range from.entries {
+			if isNote(e) {
+				th.add(e)
+			}
+		}
+		from.entries = slices.DeleteFunc(from.entries, isNote)
+	}
+	t.current = t.number(th)
+}
+
+// look switches to thread n as [transcript.number] counts.
+func (t *transcript) look(n int) bool {
+	if n < 0 || n >= len(t.threads) {
+		return false
+	}
+	t.current = n
+	t.threads[n].unread = 0
+	return true
+}
+
+// find returns the message that Post called id.
+func (t *transcript) find(id string) (*thread, *entry) {
+	for _, th := range t.threads {
+		for _, e := range slices.Backward(th.entries) {
+			if e.id == id && e.from == theBot {
+				return th, e
+			}
+		}
+	}
+	return nil, nil
+}
+
+// working says that the bot is busy in some thread.
+func (t *transcript) working() bool { return slices.ContainsFunc(t.threads, (*thread).working) }
+
+// notice tells of a post in a thread that the person does not look at.
+func (t *transcript) notice(th *thread, e *entry) string {
+	n := t.number(th)
+	if n == 0 {
+		return "in the channel: " + e.first() + " (/threads 0)"
+	}
+	return fmt.Sprintf("in thread %d: %s (/threads %d)", n, e.first(), n)
+}
+
+// list is what /threads shows.
+func (t *transcript) list() string {
+	var b strings.Builder
+	b.WriteString("threads, /threads 1 looks at the first:")
+	for n, th := range t.threads {
+		title := th.title
+		switch {
+		case n == 0 && title == "":
+			continue
+		case n == 0:
+			title = "the channel: " + title
+		}
+		mark := " "
+		if n == t.current {
+			mark = "*"
+		}
+		fmt.Fprintf(&b, "\n%s %d  %s", mark, n, title)
+		if th.unread > 0 {
+			fmt.Fprintf(&b, "  (%d new)", th.unread)
+		}
+	}
+	if len(t.threads) == 1 && t.threads[0].title == "" {
+		return "There is no thread yet: your first message begins one."
+	}
+	return b.String()
+}
