@@ -1,6 +1,9 @@
 package pve
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Exit is the gate's exit code: the verdict on one verb, the same on the wire, in chat and from `bgbot vm`.
 type Exit int
@@ -15,6 +18,48 @@ const (
 	Unverified Exit = 6 // done, but not verified up in time
 	Broken     Exit = 7 // the gate itself failed
 )
+
+// String is the code in one word.
+func (e Exit) String() string {
+	switch e {
+	case Done:
+		return "done"
+	case Rejected:
+		return "rejected"
+	case Busy:
+		return "busy"
+	case Refused:
+		return "refused"
+	case Failed:
+		return "failed"
+	case Unverified:
+		return "unverified"
+	case Broken:
+		return "broken"
+	}
+	return fmt.Sprintf("exit %d", int(e))
+}
+
+// Sentence says what the code means, for a report that has no better words of its own.
+func (e Exit) Sentence() string {
+	switch e {
+	case Done:
+		return "Done and verified."
+	case Rejected:
+		return "Rejected: not a verb, or not allowed for this key. Nothing was run."
+	case Busy:
+		return "Busy: another change of this VM is running. Ask status, then try again."
+	case Refused:
+		return "Refused: the VM is locked, managed by HA, or its old QEMU is not provably dead. Nothing was started."
+	case Failed:
+		return "Failed: qm on the Proxmox host said no."
+	case Unverified:
+		return "Done, but not verified in time. Ask status."
+	case Broken:
+		return "The gate itself failed. Ask status before you change anything."
+	}
+	return fmt.Sprintf("The gate ended with code %d, which is not in its contract. Ask status before you change anything.", int(e))
+}
 
 // State is how one step of an operation stands.
 type State string
@@ -66,5 +111,6 @@ type Report struct {
 	Result Result
 	Steps  []Step // without their files
 	Files  []File
+	Notes  []string // what was left out or did not fit together, in sentences
 	Took   time.Duration
 }

@@ -24,9 +24,11 @@ const (
 	HostKeyChanged    Why = "host key changed" // not the machine we know; Want and Got say more
 	LoginRefused      Why = "login refused"    // our key is not let in
 	Stuck             Why = "stuck"            // the login works, commands do not come back
+	Full              Why = "full"             // the login works, sshd allows no further session
+	Lost              Why = "lost"             // the link broke under a verb that changes nothing
 )
 
-// Unreachable is why a host could not be reached. Nothing was run on it.
+// Unreachable is why a host could not be reached. Nothing was changed on it.
 type Unreachable struct {
 	Host string // its name and address
 	Why  Why
@@ -59,6 +61,10 @@ func (e *Unreachable) UserMessage() string {
 		return e.Host + " refuses our key. Check its authorized_keys: the key, and that from= allows this address."
 	case Stuck:
 		return e.Host + " lets us in, but commands do not come back: the machine is likely hung."
+	case Full:
+		return e.Host + " allows no further session on our connection. Raise MaxSessions in its sshd_config to 10 or more."
+	case Lost:
+		return "The link to " + e.Host + " broke before there was an answer. Nothing was changed; try again."
 	case Closed:
 		return e.Host + " closed the connection before the login was done. It may be starting, shutting down or shedding load; try again."
 	}
@@ -85,6 +91,14 @@ func (h Host) unreachable(why Why, err error) *Unreachable {
 		e.Want = ssh.FingerprintSHA256(want)
 	}
 	return e
+}
+
+// refusal translates sshd's refusal to open a session, which is no fault of the link; nil for any other error.
+func (h Host) refusal(err error) error {
+	if _, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+		return h.unreachable(Full, err)
+	}
+	return nil
 }
 
 func whyDial(err error) Why {

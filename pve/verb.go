@@ -3,6 +3,7 @@ package pve
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Verb is one thing that the gate on the Proxmox host does to the VM. The bot, the relay and the gate share this list,
@@ -35,6 +36,27 @@ func ParseVerb(s string) (Verb, error) {
 
 // Changes says whether the verb alters the VM, and so needs a confirmation, the lock and forensics first.
 func (v Verb) Changes() bool { return v == Start || v == Reset || v == Stop || v == Cycle }
+
+// Budget is the longest that the gate takes for the verb: it ends itself by then, whatever hangs on the host. It is the
+// sum of the deadlines of the steps, so most runs take a small part of it.
+func (v Verb) Budget() time.Duration {
+	switch v {
+	case Status:
+		return 20 * time.Second
+	case Forensics:
+		return 30 * time.Second
+	case Reset:
+		return 90 * time.Second
+	case Stop:
+		return 160 * time.Second
+	case Start:
+		return 240 * time.Second
+	case Cycle:
+		return 330 * time.Second
+	default:
+		return 0
+	}
+}
 
 // Explain says in one sentence what the verb does, for help and for the confirmation card.
 func (v Verb) Explain() string {
@@ -72,12 +94,9 @@ func (e *NotAVerb) UserMessage() string { return e.Error() }
 
 // Words is the list of verbs as one line of text.
 func Words() string {
-	var b strings.Builder
-	for i, v := range Verbs() {
-		if i > 0 {
-			b.WriteString(" ")
-		}
-		b.WriteString(string(v))
+	var words []string
+	for _, v := range Verbs() {
+		words = append(words, string(v))
 	}
-	return b.String()
+	return strings.Join(words, " ")
 }

@@ -84,7 +84,15 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 		return
 	}
 	defer s.part(g, l)
-	defer context.AfterFunc(ctx, l.stop)()
+	done := make(chan struct{})
+	defer close(done)
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+			l.stop()
+		case <-done:
+		}
+	})
 
 	ch, requests := session(chans)
 	if ch == nil {

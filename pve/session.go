@@ -1,0 +1,115 @@
+package pve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// link is one connection to the host that is logged in.
+type link struct {
+	client *ssh.Client
+	gone   chan struct{} // closed when the connection has ended
+	die    sync.Once
+	why    error // guarded by die; read after gone
+}
+
+// fail ends the connection, and with it all that waits on it.
+func (l *link) fail(why error) {
+	l.die.Do(func() { l.why = why })
+	_ = l.client.Close()
+}
+
+// watch asks the other side for a sign of life until the connection ends. SendRequest blocks for ever on a black hole
+// (measured), so a timer runs beside it, and closing the client is what frees it.
+func (l *link) watch(every, patience time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.gone:
+			return
+		case <-ticker.C:
+		}
+		late := time.AfterFunc(patience, func() { l.fail(fmt.Errorf("no sign of life within %s", patience)) })
+		_, _, err := l.client.SendRequest("keepalive@openssh.com", true, nil)
+		late.Stop()
+		if err != nil {
+			l.fail(err)
+			return
+		}
+	}
+}
+
+// session is one command on a link. Its goroutine belongs to the client and may outlive the Run that began it: closing
+// a session does not end a forced command (measured), so a Run that gives up leaves it behind until the host is done.
+type session struct {
+	opened  chan error    // one value: nil when the channel is open
+	proceed chan struct{} // the go-ahead; nothing that could run was sent before
+	left    chan struct{} // closed when nobody listens any more
+	lines   chan []byte   // closed after the last line
+	ended   chan error    // one value: how the command ended
+
+	// Valid once lines is closed.
+	stderr              capped
+	cutLines, cutOutput bool
+}
+
+func newSession() *session {
+	return &session{
+		opened: make(chan error, 1), proceed: make(chan struct{}), left: make(chan struct{}),
+		lines: make(chan []byte, 16), ended: make(chan error, 1), stderr: capped{max: maxText},
+	}
+}
+
+// run opens a channel, waits for the go-ahead, and follows the command to its end.
+func (s *session) run(client *ssh.Client, command string) {
+	defer close(s.lines)
+	channel, err := client.NewSession()
+	s.opened <- err
+	if err != nil {
+		return
+	}
+	defer func() { _ = channel.Close() }()
+	select {
+	case <-s.proceed:
+	case <-s.left:
+		return
+	}
+	out := &splitter{emit: func(line []byte) {
+		select {
+		case s.lines <- line:
+		case <-s.left:
+		}
+	}}
+	channel.Stdout, channel.Stderr = out, &s.stderr
+	if err = channel.Start(command); err == nil {
+		err = channel.Wait()
+	}
+	out.flush()
+	s.cutLines, s.cutOutput = out.cutLines, out.cutOutput
+	s.ended <- err
+}
+
+// open waits until the channel is open. An error means that the command was not sent.
+func (s *session) open(ctx context.Context, l *link, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-s.opened:
+		if _, refused := errors.AsType[*ssh.OpenChannelError](err); err != nil && !refused {
+			l.fail(err)
+		}
+		return err
+	case <-timer.C:
+		err := fmt.Errorf("no answer within %s", limit)
+		l.fail(err)
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
