@@ -1,0 +1,182 @@
+// Package store keeps what must survive a restart of the bot: messages seen, threads and their sessions, turns in
+// flight, confirmations, operations, cursors, and a record of each decision and command. It imports nothing of ours
+// and knows no chat and no VM.
+//
+// How it works, and what was decided:
+//
+//   - Memory is the truth of this process: one process owns the file (a lock beside it), and every question that a
+//     verb or a stop asks is answered from memory. SQLite is the durable log behind it. One goroutine, the writer,
+//     owns the only connection and writes in order, as many waiting writes in one transaction as there are.
+//   - A method that writes waits until its write is on disk (synced), but never longer than [Patience], and not at all
+//     while the store is in trouble. A done context ends the wait, never the write. So with a healthy disk "record, then
+//     ack, then act" holds, and with a broken, full or hung one nothing is held up.
+//   - Writes that could not be made wait in memory, in order and bounded, and are tried again with back-off until the
+//     disk takes them. Rows written twice meanwhile are merged. If the bound is reached, the oldest state rows go
+//     first, then the oldest records and seen messages, and uses of confirmations last; how many were lost is told,
+//     logged, and recorded. What waits in memory is lost when the process is killed: that is the price of not blocking.
+//   - A damaged file is moved aside to NAME.corrupt-TIME and a new one is started, because refusing to start at 3 a.m.
+//     is worse than losing history. A file that was not made by bgbot, or by a newer one, is refused and left alone.
+//   - A confirmation is used at most once in this process whatever the disk does; the disk has a say as well (a
+//     conditional write), for the time before this process and for a second replica later.
+//   - Memory is bounded: what is open or recent is held, older rows are looked up on disk when asked for.
+//   - SQL statements are written so that PostgreSQL takes them too; another dialect is another URL scheme, another
+//     folder of migrations and other place holders. It is not built.
+//   - The records may be hash-chained later: the writer is the only place that writes them, one after the other.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// Patience is the longest that any method but Open and Close keeps its caller waiting for the disk.
+const Patience = 150 * time.Millisecond
+
+// Place is where a conversation happens; its fields are those of bot.Place, so that one converts to the other.
+type Place struct {
+	Chat    string
+	Channel string
+	Thread  string
+}
+
+// Store is the bot's memory and its file. All methods may be called from many goroutines at once, also after Close;
+// then they work on memory alone. Times come back in UTC.
+type Store struct {
+	path string
+	log  *slog.Logger
+
+	work    context.Context // of every statement; ended by Close when the disk hangs
+	cancel  context.CancelFunc
+	wake    chan struct{} // tells the writer that something waits
+	asks    chan func()   // reads, run by the writer
+	opened  chan error    // from the writer to Open
+	alone   chan struct{} // closed when Open waits no more
+	closing chan struct{}
+	ended   chan struct{} // closed when the writer has ended
+
+	// Owned by the writer.
+	lock    *os.File
+	db      *sql.DB // nil while there is no connection
+	file    os.FileInfo
+	suspect bool // the file may be damaged: check it whole at the next opening
+	loaded  bool
+	tries   int
+	retry   time.Time // zero unless failing
+	pruned  time.Time
+
+	// mu guards all below.
+	mu            sync.Mutex
+	closed        bool
+	queue         queue
+	health        health
+	messages      recent[messageKey, struct{}]
+	threads       recent[Place, Thread]
+	turns         map[string]Turn
+	confirmations recent[string, Confirmation]
+	operations    recent[string, Operation]
+	cursors       recent[cursorKey, string]
+}
+
+// How many rows are held in memory; what is open or not yet written is held beyond that. Measured: a seen message costs
+// about 200 bytes, a thread 400.
+const (
+	messagesHeld      = 4096
+	threadsHeld       = 512
+	confirmationsHeld = 256
+	operationsHeld    = 64
+	cursorsHeld       = 512
+)
+
+func newStore(path string, log *slog.Logger) *Store {
+	s := &Store{
+		path:    path,
+		log:     log,
+		wake:    make(chan struct{}, 1),
+		asks:    make(chan func()),
+		opened:  make(chan error),
+		alone:   make(chan struct{}),
+		closing: make(chan struct{}),
+		ended:   make(chan struct{}),
+		queue:   queue{latest: make(map[any]*write)},
+		health:  health{broken: make(chan struct{})},
+		turns:   make(map[string]Turn),
+	}
+	s.messages = newRecent[messageKey, struct{}](messagesHeld, func(k messageKey, _ struct{}) bool { return s.queue.has(k) })
+	s.threads = newRecent[Place, Thread](threadsHeld, func(k Place, _ Thread) bool { return s.queue.has(threadKey(k)) })
+	s.confirmations = newRecent[string, Confirmation](confirmationsHeld, func(k string, c Confirmation) bool {
+		return c.Outcome == "" || s.queue.has(confirmationKey(k))
+	})
+	s.operations = newRecent[string, Operation](operationsHeld, func(k string, o Operation) bool {
+		return o.Ended.IsZero() || s.queue.has(operationKey(k))
+	})
+	s.cursors = newRecent[cursorKey, string](cursorsHeld, func(k cursorKey, _ string) bool { return s.queue.has(k) })
+	return s
+}
+
+// How long Close lets the writer write, and then how long it waits for a statement to end.
+const (
+	closeDrain = 5 * time.Second
+	closeGrace = time.Second
+)
+
+// Close writes what waits, closes the file and frees it for another process. Its error says what is lost. It returns
+// within 6 s also when the disk hangs; then the writer is left behind in the kernel, for only the disk can free it.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		within(closeDrain+closeGrace, s.ended)
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.closing)
+	if !within(closeDrain, s.ended) {
+		s.cancel()
+		if !within(closeGrace, s.ended) {
+			return &Unusable{Message: fmt.Sprintf("The store %s did not close within %s; its disk hangs.", s.path, closeDrain+closeGrace)}
+		}
+	}
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.queue.size(); n > 0 {
+		return &Unusable{
+			Message: fmt.Sprintf("The store %s closed with %s unwritten (%s).", s.path, entries(n), reason(s.health.failing)),
+			Err:     s.health.failing,
+		}
+	}
+	return nil
+}
+
+func within(d time.Duration, done <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// nanos is t as a column holds it.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// instant is the time that a column holds.
+func instant(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
