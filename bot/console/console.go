@@ -48,7 +48,6 @@ type Console struct {
 
 	mu      sync.Mutex // guards all below
 	talk    transcript
-	past    *history
 	drawing bool // the screen owns Out
 	pending int  // messages on their way to the core
 	posts   int
