@@ -168,6 +168,9 @@ func Load(path string, environ []string) (*Config, error) {
 	cfg := new(Config)
 	p := &problems{path: path}
 	given := readFile(path, p)
+	if err := p.err(); err != nil && given == nil {
+		return nil, err
+	}
 	fromEnv := readEnviron(environ, p)
 	decode(cfg, given, fromEnv, p)
 	resolveSecrets(cfg, p)

@@ -44,8 +44,9 @@ func envName(path string) string {
 	return "BGBOT_" + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
 }
 
-// nearest is the one of known that is least different from s.
+// nearest is the one of known that is least different from s. No key is long, so the end of a long s says nothing.
 func nearest(s string, known []string) string {
+	s = s[:min(len(s), 64)]
 	return slices.MinFunc(known, func(a, b string) int { return distance(s, a) - distance(s, b) })
 }
 

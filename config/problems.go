@@ -21,7 +21,7 @@ func (e *Invalid) UserMessage() string {
 }
 
 func (e *Invalid) heading() string {
-	what := "The configuration (environment only)"
+	what := "The configuration"
 	if e.Path != "" {
 		what = "The configuration " + e.Path
 	}
@@ -33,39 +33,48 @@ func (e *Invalid) heading() string {
 
 // problems collects what is wrong, so that one start shows all of it.
 type problems struct {
-	path  string
-	lines []string
-	keys  []string // that have a problem: a key is blamed once
+	path    string
+	lines   []string
+	settled []string // keys that could not be read: no use to add that they are missing
 }
 
+// add says what is wrong with key, unless it could not even be read.
 func (p *problems) add(key, format string, args ...any) {
-	if slices.Contains(p.keys, key) {
-		return
+	for _, s := range p.settled {
+		if key == s || strings.HasPrefix(key, s+".") {
+			return
+		}
 	}
-	p.keys = append(p.keys, key)
 	p.lines = append(p.lines, key+": "+fmt.Sprintf(format, args...))
 }
 
-// addDecodeErrors takes apart what the decoder of viper returns: a tree of joined errors, each with the key as its Name.
-func (p *problems) addDecodeErrors(err error) {
+// unreadable says why key could not be read, and that nothing more need be said about it.
+func (p *problems) unreadable(key, format string, args ...any) {
+	p.add(key, format, args...)
+	p.settled = append(p.settled, key)
+}
+
+// decoding takes apart what the decoder of viper returns: a tree of joined errors, each with the key as its Name.
+func (p *problems) decoding(err error) {
 	if err == nil {
 		return
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this walks the tree by hand
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
-			p.addDecodeErrors(e)
+			p.decoding(e)
 		}
 		return
 	}
-	if named, ok := errors.AsType[interface {
+	named, ok := errors.AsType[interface {
 		error
 		Name() string
 		Unwrap() error
-	}](err); ok {
-		p.add(named.Name(), "%s", named.Unwrap())
+	}](err)
+	if !ok {
+		p.add("configuration", "%s", err)
 		return
 	}
-	p.add("configuration", "%s", err)
+	p.unreadable(named.Name(), "%s", named.Unwrap())
 }
 
 func (p *problems) err() error {

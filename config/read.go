@@ -19,7 +19,8 @@ import (
 
 // readFile returns what the file gives: path of the key to string, []string or map[string]string. Scalars stay the
 // text that was written, so that a file and the environment are read by one and the same [convert]. The walk over the
-// nodes, and not viper's own reader, is what knows line numbers and keeps the case of agent.env's names.
+// nodes, and not viper's own reader, is what knows line numbers and keeps the case of agent.env's names. It returns nil
+// if there is nothing to read.
 func readFile(path string, p *problems) map[string]any {
 	given := make(map[string]any)
 	if path == "" {
@@ -27,22 +28,28 @@ func readFile(path string, p *problems) map[string]any {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		p.add("-c", "%s", unreadable(path, err))
-		return given
+		p.add("file", "%s", unreadable(path, err))
+		return nil
 	}
 	var doc, more yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	if err := decoder.Decode(&doc); err != nil {
-		if !errors.Is(err, io.EOF) { // an empty file is a file of defaults
-			p.add(path, "not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		if errors.Is(err, io.EOF) { // an empty file is a file of defaults
+			return given
 		}
-		return given
+		p.add("file", "not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil
 	}
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
-		p.add(path, "holds more than one YAML document; keep one")
+		p.add("file", "holds more than one YAML document; keep one")
 	}
 	w := walker{given: given, p: p}
 	for _, f := range fieldsOf(new(Config)) {
+		for i := range f.path {
+			if f.path[i] == '.' {
+				w.known = append(w.known, f.path[:i])
+			}
+		}
 		w.known = append(w.known, f.path)
 	}
 	w.section("", reflect.TypeFor[Config](), doc.Content[0])
@@ -52,7 +59,7 @@ func readFile(path string, p *problems) map[string]any {
 // walker goes over the nodes of a file beside the type that they should fill.
 type walker struct {
 	given map[string]any
-	known []string
+	known []string // keys and sections, to guess what a typo meant
 	p     *problems
 }
 
@@ -61,7 +68,7 @@ func (w *walker) section(prefix string, t reflect.Type, n *yaml.Node) {
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		w.p.add(strings.TrimSuffix(prefix, "."), "expected a section of keys, found a value (line %d)", n.Line)
+		w.p.unreadable(strings.TrimSuffix(prefix, "."), "expected a section of keys, found a value (line %d)", n.Line)
 		return
 	}
 	seen := make(map[string]int)
@@ -69,7 +76,7 @@ func (w *walker) section(prefix string, t reflect.Type, n *yaml.Node) {
 		key, value := n.Content[i], n.Content[i+1]
 		path := prefix + key.Value
 		if line, ok := seen[key.Value]; ok {
-			w.p.add(path, "given twice (lines %d and %d); keep one", line, key.Line)
+			w.p.unreadable(path, "given twice (lines %d and %d); keep one", line, key.Line)
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -89,7 +96,7 @@ func (w *walker) leaf(path string, t reflect.Type, n *yaml.Node) {
 	if isNull(n) {
 		return
 	}
-	wrong := func(want string) { w.p.add(path, "expected %s (line %d)", want, n.Line) }
+	wrong := func(want string) { w.p.unreadable(path, "expected %s (line %d)", want, n.Line) }
 	switch t.Kind() {
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
@@ -124,8 +131,8 @@ func (w *walker) leaf(path string, t reflect.Type, n *yaml.Node) {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 func fieldType(section reflect.Type, key string) (reflect.Type, bool) {
-	for i := range section.NumField() {
-		if f := section.Field(i); f.Tag.Get("mapstructure") == key {
+	for f := range section.Fields() {
+		if f.Tag.Get("mapstructure") == key {
 			return f.Type, true
 		}
 	}
@@ -179,7 +186,7 @@ func decode(cfg *Config, file, environ map[string]any, p *problems) {
 			v.Set(f.path, given)
 		}
 	}
-	p.addDecodeErrors(v.UnmarshalExact(cfg, viper.DecodeHook(convert)))
+	p.decoding(v.UnmarshalExact(cfg, viper.DecodeHook(convert)))
 }
 
 // convert makes a value of type to from the text that somebody wrote. Its errors follow the name of the key.

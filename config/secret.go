@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"reflect"
@@ -69,7 +71,7 @@ func resolveSecrets(cfg *Config, p *problems) {
 		}
 	}
 	for _, f := range all {
-		secret, ok := f.value.Addr().Interface().(*Secret)
+		secret, ok := reflect.TypeAssert[*Secret](f.value.Addr())
 		file := files[f.path+"_file"]
 		if !ok || file == "" {
 			continue
@@ -78,38 +80,38 @@ func resolveSecrets(cfg *Config, p *problems) {
 			p.add(f.path, "given twice, as %s and as %s_file; keep one", f.path, f.path)
 			continue
 		}
-		if text, ok := readPrivate(f.path+"_file", file, p); ok {
-			*secret = NewSecret(text)
+		text, err := readPrivate(file)
+		if err != nil {
+			p.add(f.path+"_file", "%s", err)
+			p.settled = append(p.settled, f.path)
+			continue
 		}
+		*secret = NewSecret(text)
 	}
 }
 
-// readPrivate reads a file that nobody else may read, without the white space around its text.
-func readPrivate(key, path string, p *problems) (string, bool) {
+// readPrivate reads a file that nobody else may read, without the white space around its text. Its errors follow the
+// name of a key.
+func readPrivate(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		p.add(key, "%s", unreadable(path, err))
-		return "", false
+		return "", unreadable(path, err)
 	}
 	if !info.Mode().IsRegular() {
-		p.add(key, "%s is not a file", path)
-		return "", false
+		return "", fmt.Errorf("%s is not a file", path)
 	}
 	if open := openTo(info); open != "" {
-		p.add(key, "%s can be read by %s (mode %04o); run `chmod 600 %s`", path, open, info.Mode().Perm(), path)
-		return "", false
+		return "", fmt.Errorf("%s is open to %s (mode %04o); run `chmod 600 %s`", path, open, info.Mode().Perm(), path)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		p.add(key, "%s", unreadable(path, err))
-		return "", false
+		return "", unreadable(path, err)
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" {
-		p.add(key, "%s is empty", path)
-		return "", false
+		return "", fmt.Errorf("%s is empty", path)
 	}
-	return text, true
+	return text, nil
 }
 
 // openTo says who else may use a file, or "". A group counts only on a file of our own, which is also how ssh
@@ -128,14 +130,14 @@ func openTo(info os.FileInfo) string {
 	}
 }
 
-func unreadable(path string, err error) string {
+func unreadable(path string, err error) error {
 	switch {
-	case os.IsNotExist(err):
-		return path + " does not exist"
-	case os.IsPermission(err):
-		return fmt.Sprintf("%s may not be read by this user (uid %d)", path, os.Geteuid())
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be read by this user (uid %d)", path, os.Geteuid())
 	default:
-		return err.Error()
+		return err
 	}
 }
 
@@ -154,10 +156,10 @@ func checkOwnFile(cfg *Config, path string, given map[string]any, p *problems) {
 	}
 	for _, f := range fieldsOf(cfg) {
 		value, ok := given[f.path].(string)
-		if _, secret := f.value.Interface().(Secret); !ok || !secret || value == "" || strings.HasPrefix(value, "sqlite:") {
+		if _, secret := reflect.TypeAssert[Secret](f.value); !ok || !secret || value == "" || strings.HasPrefix(value, "sqlite:") {
 			continue
 		}
-		p.add(f.path, "%s can be read by %s (mode %04o) and holds this secret; run `chmod 600 %s`, or move it to a file of its own and give %s_file",
+		p.add(f.path, "%s is open to %s (mode %04o) and holds this secret; run `chmod 600 %s`, or move it to a file of its own and give %s_file",
 			path, open, info.Mode().Perm(), path, f.path)
 	}
 }
