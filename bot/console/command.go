@@ -20,12 +20,12 @@ func (c *Console) say(line, help string) (leave bool) {
 	case line == "/quit":
 		return true
 	case line == "/help":
-		c.tell(help)
+		c.tell(note, help)
 	case word == "/threads":
 		c.showThreads(strings.TrimSpace(rest))
 	case line == "/new":
 		c.talk.look(0)
-		c.tell("The next message begins a new thread.")
+		c.tell(note, "The next message begins a new thread.")
 	case word == "/new":
 		c.talk.look(0)
 		c.send(strings.TrimSpace(rest))
@@ -39,8 +39,8 @@ func (c *Console) say(line, help string) (leave bool) {
 }
 
 // tell shows a word of the console itself. The caller holds c.mu.
-func (c *Console) tell(text string) {
-	e := &entry{from: note, text: clean(text), at: c.opt.Now()}
+func (c *Console) tell(from author, text string) {
+	e := &entry{from: from, text: clean(text), at: c.opt.Now()}
 	c.talk.here().add(e)
 	if !c.drawing {
 		_ = c.printPost(c.talk.here(), e) // whoever reads Out is gone; the next Post says so to the core
@@ -50,16 +50,16 @@ func (c *Console) tell(text string) {
 
 func (c *Console) showThreads(arg string) {
 	if arg == "" {
-		c.tell(c.talk.list())
+		c.tell(note, c.talk.list())
 		return
 	}
 	n, err := strconv.Atoi(arg)
 	if err != nil || !c.talk.look(n) {
-		c.tell("There is no thread " + arg + ". /threads lists them.")
+		c.tell(note, "There is no thread "+arg+". /threads lists them.")
 		return
 	}
 	if !c.drawing {
-		c.tell("thread " + arg + ": " + c.talk.here().title)
+		c.tell(note, "thread "+arg+": "+c.talk.here().title)
 	}
 	c.changed()
 }
@@ -115,5 +115,5 @@ func (c *Console) refuse(m bot.Message, reason string) {
 	if m.Click != "" {
 		again = "press it again"
 	}
-	c.tell("not recorded: " + strings.TrimRight(reason, ".") + ", " + again)
+	c.tell(alert, "not recorded: "+strings.TrimRight(reason, ".")+", "+again)
 }

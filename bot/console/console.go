@@ -119,7 +119,7 @@ func (c *Console) Run(ctx context.Context, handle func(context.Context, bot.Mess
 	return c.runPlain(ctx)
 }
 
-// Close forgets nothing and waits for nothing: all that runs, runs inside Run. It is there for symmetry with Open.
+// Close does nothing yet: all that runs, runs inside Run, and Run waits for it.
 func (c *Console) Close() error { return nil }
 
 // Counts says how often the bot pushed (posts that are not quiet) and how often it edited.
@@ -147,7 +147,7 @@ func (c *Console) Post(_ context.Context, p bot.Place, t bot.Text) (string, erro
 	}
 	if th != c.talk.here() {
 		th.unread++
-		c.talk.here().add(&entry{from: note, text: c.talk.notice(th, e), at: e.at})
+		c.talk.here().add(&entry{from: alert, text: c.talk.notice(th, e), at: e.at})
 	}
 	return e.id, nil
 }

@@ -40,6 +40,7 @@ var (
 	mine   = lipgloss.NewStyle().Foreground(lipgloss.Cyan)
 	its    = lipgloss.NewStyle().Foreground(lipgloss.Green)
 	button = lipgloss.NewStyle().Bold(true)
+	urgent = lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Yellow)
 	danger = lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Red)
 )
 
@@ -77,6 +78,8 @@ func (s *screen) body(e *entry) []string {
 		switch {
 		case e.from == note:
 			line = faint.Render(line)
+		case e.from == alert:
+			line = urgent.Render(line)
 		case e.from == person:
 			line = mine.Render(line)
 		}
@@ -91,7 +94,7 @@ func (s *screen) body(e *entry) []string {
 // timed puts the time of e to the right end of its first line, if there is room.
 func (s *screen) timed(line string, e *entry) string {
 	at := e.at.Format("15:04")
-	if room := s.width - lipgloss.Width(line) - len(at); s.width >= wide && room > 1 && e.from != note {
+	if room := s.width - lipgloss.Width(line) - len(at); s.width >= wide && room > 1 && !e.from.local() {
 		return line + strings.Repeat(" ", room) + faint.Render(at)
 	}
 	return line
@@ -104,7 +107,9 @@ func (s *screen) gutter(from author) (first, rest string) {
 	case person:
 		name, sign, look = s.c.opt.Name, "› ", mine
 	case note:
-		name, sign, look = "", "  ", faint
+		name, sign = "", "  "
+	case alert:
+		name, sign, look = "", "! ", urgent
 	}
 	if s.width < wide {
 		if from == theBot {

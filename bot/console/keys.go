@@ -96,11 +96,11 @@ func (s *screen) enter() tea.Cmd {
 	s.input.set("")
 	s.anchor = anchor{}
 	if err := s.past.add(text); err != nil {
-		s.c.tell("What you type is not remembered: " + err.Error())
+		s.c.tell(alert, "What you type is not remembered: "+err.Error())
 	}
 	if strings.TrimSpace(text) == "/mouse" {
 		s.mouse = !s.mouse
-		s.c.tell(map[bool]string{true: "The mouse works.", false: "The mouse is off: mark text as usual."}[s.mouse])
+		s.c.tell(note, map[bool]string{true: "The mouse works.", false: "The mouse is off: mark text as usual."}[s.mouse])
 		return nil
 	}
 	if s.c.say(text, screenHelp) {

@@ -53,7 +53,7 @@ func (c *Console) runScreen(ctx context.Context) error {
 	c.mu.Lock()
 	c.drawing = true
 	if err != nil {
-		c.tell("What you type is not remembered: " + err.Error())
+		c.tell(alert, "What you type is not remembered: "+err.Error())
 	}
 	c.mu.Unlock()
 	p := tea.NewProgram(c.newScreen(past), tea.WithInput(c.opt.In), tea.WithOutput(c.opt.Out),
@@ -93,7 +93,9 @@ func (c *Console) leaveScreen() {
 	c.drawing = false
 	entries := c.talk.here().entries
 	for _, e := range entries[max(0, len(entries)-lastWords):] {
-		_ = c.printPost(c.talk.here(), e) // a terminal that is gone is told by the next Post
+		if !e.from.local() {
+			_ = c.printPost(c.talk.here(), e) // a terminal that is gone is told by the next Post
+		}
 	}
 }
 
@@ -179,7 +181,7 @@ func (s *screen) View() tea.View {
 	return v
 }
 
-const placeholder = "Say what is wrong. /help tells the keys."
+const placeholder = "Say what is wrong, or /help"
 
 // inputWidth is the columns of the input beside its mark.
 func (s *screen) inputWidth() int { return max(s.width-3, 1) }
@@ -214,7 +216,8 @@ func (s *screen) hint() string {
 	case s.armed:
 		return "press ^C again to leave"
 	case s.focus != (focus{}):
-		return "Enter presses · Tab next · Esc back"
+		_, ch := s.focused()
+		return "Enter: " + ch.Label + " · Esc back"
 	case s.anchor.entry != nil:
 		return "↓ more below · End"
 	case offer != nil && here.working() && len(offer.choices) == 1:

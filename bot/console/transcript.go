@@ -15,8 +15,12 @@ type author int
 const (
 	theBot author = iota
 	person
-	note // the console itself
+	note  // the console itself
+	alert // the console itself, and it matters
 )
+
+// local says that the console said it, and that no core knows of it.
+func (a author) local() bool { return a == note || a == alert }
 
 // entry is one message as it stands now.
 type entry struct {
@@ -63,7 +67,7 @@ type thread struct {
 const maxEntries = 2000
 
 func (t *thread) add(e *entry) {
-	if t.title == "" && e.from != note {
+	if t.title == "" && !e.from.local() {
 		t.title = e.first()
 	}
 	if len(t.entries) >= maxEntries {
@@ -121,7 +125,7 @@ func (t *transcript) begin(id string) {
 	from := t.here()
 	th := t.thread(id)
 	if from.id == "" {
-		isNote := func(e *entry) bool { return e.from == note }
+		isNote := func(e *entry) bool { return e.from.local() }
 		for _, e := range from.entries {
 			if isNote(e) {
 				th.add(e)

@@ -1,0 +1,205 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bgbot/bot"
+)
+
+func TestAnIncidentAsPlainLines(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, func(o *Options) { o.Echo, o.Greeting = true, "The console of bgbot." }).run()
+	m := g.types("devvm is frozen")
+	if m.Place != (bot.Place{Chat: "console", Channel: "console", Thread: m.ID}) || m.From != kim || m.Name != "Kim" || m.At != evening {
+		t.Errorf("the message is %+v", m)
+	}
+	stop := []bot.Choice{{ID: "halt", Label: "Stop"}}
+	live := g.says(m.Place, bot.Text{Body: "⏳ Working 0:00 · uptime", Choices: stop, Quiet: true})
+	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:01 · uptime", Choices: stop})
+	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:02 · uptime\n✓ uptime  timed out", Choices: stop})
+	g.clock.pass(5 * time.Second)
+	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:07 · uptime\n✓ uptime  timed out", Choices: stop})
+	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:08 · df -h\n✓ uptime  timed out\n✓ uptime  timed out", Choices: stop})
+	g.edits(m.Place, live, bot.Text{Body: "✅ Looked for 0:09\n✓ uptime  timed out\n✓ uptime  timed out"})
+	card := g.says(m.Place, bot.Text{
+		Body:    "🔴 Cycle devvm?\n\nUnsaved memory is lost.",
+		Choices: []bot.Choice{{ID: "n1", Label: "Cycle devvm", Danger: true}, {ID: "n2", Label: "Cancel"}},
+		Files:   []bot.File{{Name: "forensics.txt", Data: []byte("qmp")}},
+	})
+	click := g.types("1")
+	if click.Click != "n1" || click.Card != card || click.Text != "" || click.Place != m.Place || click.ID == m.ID {
+		t.Errorf("the click is %+v", click)
+	}
+	g.edits(m.Place, card, bot.Text{Body: "🟠 Cycling devvm"})
+	if again := g.types("1"); again.Text != "1" || again.Click != "" {
+		t.Errorf("a number without a button is %+v", again)
+	}
+	g.prints(`note   ▸ The console of bgbot.
+you    ▸ devvm is frozen
+bgbot  ▸ ⏳ Working 0:00 · uptime
+         [1] Stop
+bgbot  ~ ✓ uptime  timed out
+bgbot  ~ ⏳ Working 0:07 · uptime
+bgbot  ~ ⏳ Working 0:08 · df -h
+bgbot  ~ ✓ uptime  timed out
+bgbot  ~ ✅ Looked for 0:09
+bgbot  ▸ 🔴 Cycle devvm?
+
+         Unsaved memory is lost.
+         [1] Cycle devvm   [2] Cancel
+         file: ` + filepath.Join(g.opt.Dir, "forensics.txt") + `
+you    ▸ [Cycle devvm]
+bgbot  ~ 🟠 Cycling devvm
+you    ▸ 1
+`)
+	if posts, edits := g.Counts(); posts != 1 || edits != 6 {
+		t.Errorf("counted %d pushes and %d edits, want 1 and 6", posts, edits)
+	}
+}
+
+func TestThreadsAreBegunListedAndSwitched(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil).run()
+	first := g.types("devvm is frozen")
+	second := g.types("/new the disk is full")
+	if second.Place == first.Place || second.Text != "the disk is full" {
+		t.Errorf("/new gave %+v", second)
+	}
+	g.says(first.Place, bot.Text{Body: "✅ devvm is back\nSSH answered."})
+	g.says(bot.Place{Chat: "console", Channel: "console", Thread: "of-an-earlier-run"}, bot.Text{Body: "🔁 bgbot was restarted"})
+	g.enters("/threads")
+	g.enters("/threads 1")
+	if m := g.types("thanks"); m.Place != first.Place {
+		t.Errorf("after /threads 1 a message goes to %v, want %v", m.Place, first.Place)
+	}
+	g.enters("/threads 9")
+	if m := g.types("/vm status"); m.Text != "/vm status" {
+		t.Errorf("the core got %q", m.Text)
+	}
+	g.prints(`bgbot  ▸ (thread 1) ✅ devvm is back
+         SSH answered.
+bgbot  ▸ (thread 3) 🔁 bgbot was restarted
+note   ▸ threads, /threads 1 looks at the first:
+           1  devvm is frozen
+         * 2  the disk is full
+           3  🔁 bgbot was restarted
+note   ▸ thread 1: devvm is frozen
+note   ▸ There is no thread 9. /threads lists them.
+`)
+}
+
+func TestAScriptEndsWhenTheBotHasFinished(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil).run()
+	m := g.types("devvm is frozen")
+	live := g.says(m.Place, bot.Text{Body: "⏳ Working", Choices: []bot.Choice{{ID: "halt", Label: "Stop"}}})
+	g.in.Close()
+	select {
+	case err := <-g.ended:
+		t.Fatalf("Run ended with %v while the bot worked", err)
+	case <-time.After(4 * g.quiet):
+	}
+	g.edits(m.Place, live, bot.Text{Body: "✅ devvm is back"})
+	select {
+	case err := <-g.ended:
+		if err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+	case <-time.After(patient):
+		t.Fatal("Run did not end")
+	}
+}
+
+func TestRunEndsWithItsContextWhileTheTerminalIsSilent(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	c, err := Open(Options{In: r, Out: io.Discard, Person: kim})
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("bgbot is restarting")
+	ctx, stop := context.WithCancelCause(t.Context())
+	time.AfterFunc(20*time.Millisecond, func() { stop(why) })
+	if err := c.Run(ctx, func(context.Context, bot.Message) error { return nil }); !errors.Is(err, why) {
+		t.Errorf("Run ended with %v, want the cause", err)
+	}
+}
+
+type full struct{}
+
+func (full) Error() string       { return "sqlite: disk full (13)" }
+func (full) UserMessage() string { return "The disk of bgbot is full." }
+
+func TestAMessageThatWasNotRecordedIsSaidSo(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	g.err = full{}
+	g.run()
+	m := g.types("devvm is frozen")
+	g.shows("note   ▸ not recorded: The disk of bgbot is full, type it again\n")
+	g.says(m.Place, bot.Text{Body: "Really?", Choices: []bot.Choice{{ID: "y", Label: "Yes"}}})
+	g.types("1")
+	g.shows("note   ▸ not recorded: The disk of bgbot is full, press it again\n")
+}
+
+func TestAnEditOfAnEarlierRunIsGone(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	err := g.Edit(t.Context(), bot.Place{}, "dkz0", bot.Text{Body: "x"})
+	if _, ok := errors.AsType[*bot.Gone](err); !ok || err.Error() != "gone: this terminal does not show that message any more" {
+		t.Errorf("Edit says %v", err)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestATerminalThatIsGoneIsFatal(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, func(o *Options) { o.Out = broken{} })
+	_, err := g.Post(t.Context(), bot.Place{}, bot.Text{Body: "x"})
+	if f, ok := errors.AsType[*bot.Fatal](err); !ok || f.UserMessage() != "The terminal cannot be written any more: io: read/write on closed pipe." {
+		t.Errorf("Post says %v", err)
+	}
+}
+
+func TestIDsAreUniqueAlsoWhenTheClockStands(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	seen := map[string]bool{}
+	for range 1000 {
+		id := g.newID()
+		if seen[id] {
+			t.Fatalf("%s was given twice", id)
+		}
+		seen[id] = true
+	}
+}
+
+func TestOpenSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		opt  Options
+		want string
+	}{
+		{Options{Person: kim}, "console: In and Out must be given"},
+		{Options{In: strings.NewReader(""), Out: io.Discard}, "console: Person must be given, or every message would be refused"},
+	} {
+		if _, err := Open(c.opt); err == nil || err.Error() != c.want {
+			t.Errorf("Open says %v, want %s", err, c.want)
+		}
+	}
+}
