@@ -62,7 +62,7 @@ func (l *link) begin(v pve.Verb) bool {
 // serve takes a connection from its first byte to its last.
 func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	defer func() { _ = raw.Close() }()
-	_ = raw.SetDeadline(time.Now().Add(patience))
+	_ = raw.SetDeadline(time.Now().Add(s.patience))
 	stopLogin := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	conn, chans, reqs, err := ssh.NewServerConn(raw, s.config())
 	stopLogin()
@@ -197,8 +197,11 @@ func (s *Server) run(reads context.Context, g *guest, l *link, out *printer, com
 	began := time.Now()
 	report, err := g.handler(ctx, verb, out.step)
 	exit := report.Result.Exit
-	if err != nil && exit == pve.Done {
+	switch {
+	case err != nil && exit == pve.Done:
 		exit = pve.Broken
+	case err == nil && report.Result.Text == "":
+		report.Result.Text = exit.Sentence()
 	}
 	s.log.Info("relay ran a verb", "session", g.name, "verb", verb, "op", report.Result.Op,
 		"exit", int(exit), "took", time.Since(began), "err", err)

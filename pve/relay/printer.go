@@ -100,6 +100,9 @@ func (p *printer) step(s pve.Step) {
 // report prints the result first: the agent may be shown only the beginning of a long output.
 func (p *printer) report(r pve.Report) {
 	p.put(p.ch, line(r.Result.Text))
+	for _, note := range r.Notes {
+		p.put(p.ch, line(note))
+	}
 	for _, f := range r.Files {
 		p.put(p.ch, fileText(f))
 	}

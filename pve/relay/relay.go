@@ -27,7 +27,7 @@ const User = "agent"
 const (
 	maxConns      = 64               // at once, before and after the login
 	maxGuestConns = 8                // of one session
-	patience      = 10 * time.Second // for the login and the one request together
+	patience      = 10 * time.Second // with a client, for the login and the one request together
 )
 
 // Handler runs a verb for a session. It calls step as things happen; step never waits for the client.
@@ -43,6 +43,7 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	host     ssh.Signer
+	patience time.Duration
 	wg       sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows, and each guest's links
@@ -71,7 +72,7 @@ func Listen(log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
-	return &Server{log: log, listener: l, host: host, guests: map[string]*guest{}}, nil
+	return &Server{log: log, listener: l, host: host, patience: patience, guests: map[string]*guest{}}, nil
 }
 
 // Address is where the relay listens, as host:port.
