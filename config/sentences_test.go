@@ -22,8 +22,8 @@ var sentences = []struct {
 	{"vm with a negative number", map[string]string{"vm.vmid": "-1"}, []string{"vm.vmid: -1 is not the number of a VM; `qm list` on the Proxmox host shows it"}},
 	{"vm with a number in words", map[string]string{"vm.vmid": "one"}, []string{`vm.vmid: "one" is not a whole number`}},
 	{"vm with a fraction", map[string]string{"vm.vmid": "102.7"}, []string{`vm.vmid: "102.7" is not a whole number`}},
-	{"vm name that is no ssh alias", map[string]string{"vm.name": "dev vm"}, []string{`vm.name: "dev vm" is not a simple name; use a-z, 0-9 and -, for it becomes an ssh alias`}},
-	{"vm name that is an option", map[string]string{"vm.name": "-oProxyCommand"}, []string{`vm.name: "-oProxyCommand" is not a simple name; use a-z, 0-9 and -, for it becomes an ssh alias`}},
+	{"vm name that is no ssh alias", map[string]string{"vm.name": "dev vm"}, []string{`vm.name: "dev vm" is not a simple name; begin with a letter and use a-z, 0-9 and -, for it becomes an ssh alias`}},
+	{"vm name that is an option", map[string]string{"vm.name": "-oProxyCommand"}, []string{`vm.name: "-oProxyCommand" is not a simple name; begin with a letter and use a-z, 0-9 and -, for it becomes an ssh alias`}},
 	{"vm name that the relay has", map[string]string{"vm.name": "pve"}, []string{`vm.name: pve is taken: the agent reaches the power verbs by that name; choose another`}},
 
 	{"no address", map[string]string{"gate.address": ""}, []string{`gate.address: missing; set it to the IP and port of the Proxmox host, such as 192.168.1.127:22`}},

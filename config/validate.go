@@ -37,14 +37,14 @@ func (c *Config) validate(p *problems) {
 	oneOf("log.format", c.Log.Format, p, "", "json", "text")
 }
 
-var vmName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+var vmName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 
 func (v VM) validate(p *problems) {
 	switch {
 	case v.Name == "pve":
 		p.add("vm.name", "pve is taken: the agent reaches the power verbs by that name; choose another")
 	case !vmName.MatchString(v.Name):
-		p.add("vm.name", "%q is not a simple name; use a-z, 0-9 and -, for it becomes an ssh alias", v.Name)
+		p.add("vm.name", "%q is not a simple name; begin with a letter and use a-z, 0-9 and -, for it becomes an ssh alias", v.Name)
 	}
 	switch {
 	case v.VMID == 0:
@@ -133,6 +133,8 @@ func (c Confirm) validate(a Auth, p *problems) {
 	}
 }
 
+var modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$`)
+
 var envVar = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (a Agent) validate(p *problems) {
@@ -142,7 +144,7 @@ func (a Agent) validate(p *problems) {
 	switch {
 	case a.Model == "":
 		p.add("agent.model", "empty; set it to a model, such as sonnet")
-	case strings.HasPrefix(a.Model, "-") || strings.ContainsAny(a.Model, " \t\r\n"):
+	case !modelName.MatchString(a.Model):
 		p.add("agent.model", "%q is not the name of a model, such as sonnet", a.Model)
 	}
 	oneOf("agent.power", a.Power, p, "auto", "confirm", "readonly")
