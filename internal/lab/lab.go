@@ -1,0 +1,119 @@
+// Package lab is the practice incident: a small Proxmox host and a wedged VM on this machine, made of real processes and
+// real SSH on loopback. Our own binary, started under other names, plays qm and QEMU ([Applet]); the gate is the real
+// one. It owns the scenarios, the scripted model that plays the agent, the automatic operator and the score. It does not
+// own the bot under practice, and what the guest's programs say is package guest's.
+//
+// The VM is simulated. A real QEMU guest would replace the process that bin/qemu-system-x86_64 names and the way the
+// guest is logged in to; qm already speaks QMP to it.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"bgbot/internal/anthropictest"
+	"bgbot/pve"
+)
+
+const (
+	vmid    = 102
+	vmName  = "devvm"
+	vmUser  = "breakglass"
+	startIn = 30 * time.Second // for the whole of Start, on a busy machine with the race detector
+)
+
+// Options say which incident to practise, and how.
+type Options struct {
+	Scenario   string
+	Dir        string    // where the state lies; empty makes a private temporary one that Close removes
+	Executable string    // the binary that calls Applet; empty is the running one
+	BreakModel bool      // the model's URL refuses connections
+	Fast       bool      // the model does not type at a human pace, the guest boots quicker
+	Transcript io.Writer // Play copies both directions to it; may be nil
+	Log        *slog.Logger
+}
+
+// Lab is one running practice incident. Its methods may be called from many goroutines at once.
+type Lab struct {
+	opts     Options
+	scenario Scenario
+	state    *state
+	keys     keys
+	owner    *os.File // its lock tells the other processes that the lab is alive
+	port     *reservation
+	host     *host
+	model    *model
+	closing  []func() error // in reverse order
+}
+
+// Start brings the host and the VM up, injects the scenario's fault and proves that the VM is really broken. It takes
+// some seconds. Its error is an [*UnknownScenario] for a name that is not in [Scenarios]. The caller calls Close.
+func Start(ctx context.Context, opts Options) (*Lab, error) {
+	sc, err := scenario(opts.Scenario)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Lab{opts: opts, scenario: sc}
+	ctx, cancel := context.WithTimeoutCause(ctx, startIn, fmt.Errorf("the lab was not up within %s", startIn))
+	defer cancel()
+	for _, step := range []func(context.Context) error{l.prepare, l.startModel, l.startHost, l.startVM, l.inject, l.proveBroken} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("lab %s: %w", sc.Name, err), l.Close())
+		}
+	}
+	return l, nil
+}
+
+// Close ends every process that the lab started, waits for each, and removes the temporary state. A second call does
+// nothing.
+func (l *Lab) Close() error {
+	var errs []error
+	for i := len(l.closing) - 1; i >= 0; i-- {
+		errs = append(errs, l.closing[i]())
+	}
+	l.closing = nil
+	return errors.Join(errs...)
+}
+
+func (l *Lab) onClose(f func() error) { l.closing = append(l.closing, f) }
+
+// Scenario is the incident that is being practised.
+func (l *Lab) Scenario() Scenario { return l.scenario }
+
+// VMID is the VM's number on the host.
+func (l *Lab) VMID() int { return vmid }
+
+// VMName is the VM's name.
+func (l *Lab) VMName() string { return vmName }
+
+// ModelURL is the base URL of the scripted model.
+func (l *Lab) ModelURL() string { return l.model.url }
+
+// Model is the script that plays the agent, for those who serve it themselves.
+func (l *Lab) Model() anthropictest.Model { return l.model.answer }
+
+// Gate is the Proxmox host with the bot's key for it.
+func (l *Lab) Gate() pve.Host {
+	return pve.Host{
+		Name: "the Proxmox host", Address: l.host.address(), User: "root",
+		Signer: l.keys.gateClient, HostKey: l.keys.gateHost.PublicKey(),
+	}
+}
+
+// VM is the guest with the agent's key for it.
+func (l *Lab) VM() pve.Host {
+	return pve.Host{
+		Name: vmName, Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(l.state.GuestPort)), User: vmUser,
+		Signer: l.keys.vmClient, HostKey: l.keys.vmHost.PublicKey(),
+	}
+}
