@@ -3,7 +3,185 @@
 // that it began whatever becomes of the connection. It knows no chat, no policy of persons and no network.
 package gate
 
-import "io"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
 
-// Main runs the gate and returns its exit code. argv is os.Args, the program's name first; environ is os.Environ().
-func Main(argv, environ []string, stdout, stderr io.Writer) int { return 7 }
+	"bgbot/pve"
+)
+
+// tail is kept free of a verb's budget for the last words.
+const tail = 10 * time.Second
+
+// gate is one run.
+type gate struct {
+	settings
+	verb pve.Verb
+	op   string
+	at   time.Time
+	tell *teller
+	log  *journal
+	rec  record
+}
+
+// Main runs the gate and returns its exit code, a [pve.Exit]. argv is os.Args, the program's name first; environ is
+// os.Environ(). It never blocks on stdout, stderr or a stuck disk, and returns within the verb's budget.
+func Main(argv, environ []string, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			_, _ = fmt.Fprintf(stderr, "pve-gate: %v\n%s", broken, debug.Stack())
+			code = int(pve.Broken)
+		}
+	}()
+	s, said, err := parse(argv, environ)
+	switch {
+	case err != nil:
+		_, _ = fmt.Fprintln(stderr, "pve-gate:", err)
+		return int(pve.Broken)
+	case said != "":
+		_, _ = fmt.Fprintln(stdout, said)
+		return int(pve.Done)
+	}
+	g := &gate{settings: s, at: time.Now().UTC(), log: &journal{path: s.journalFile()}}
+	last := loadRecord(s)
+	for g.op = mint(); g.op == last.Op; {
+		g.op = mint()
+	}
+	g.tell = newTeller(s.format, g.op, stdout, stderr)
+	result := g.run(last)
+	g.tell.result(result)
+	g.tell.close()
+	return int(result.Exit)
+}
+
+// run does the verb and words its result.
+func (g *gate) run(last record) pve.Result {
+	g.verb = "none"
+	verb, err := g.admit()
+	if err == nil {
+		g.verb = verb
+		ctx, cancel := context.WithTimeout(context.Background(), verb.Budget()-tail)
+		defer cancel()
+		err = g.do(ctx, last)
+	}
+	end, ok := errors.AsType[*ending](err)
+	if !ok {
+		end = &ending{exit: pve.Broken, text: fmt.Sprintf("The gate itself failed: %v.", err)}
+	}
+	return pve.Result{
+		Verb: g.verb, VMID: g.vmid, Op: g.op, Exit: end.exit, Text: end.text, Status: end.status,
+		LastOp: last.words(time.Now()), At: time.Now().UTC(),
+	}
+}
+
+// admit decides whether this key may have this verb. The verb is the whole of what the client asked, byte for byte.
+func (g *gate) admit() (pve.Verb, error) {
+	verb, err := pve.ParseVerb(g.asked)
+	switch {
+	case err != nil && g.asked == "":
+		err = ended(pve.Rejected, "No verb was given; use one of: %s. Nothing was run.", pve.Words())
+	case err != nil:
+		err = ended(pve.Rejected, "Rejected: %v. Nothing was run.", err)
+	case !slices.Contains(g.allow, verb):
+		err = ended(pve.Rejected, "Rejected: this key may not %s, only %s. Nothing was run.", verb, list(g.allow))
+	}
+	if err != nil {
+		g.log.append(record{Op: g.op, Verb: cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected})
+		return "", err
+	}
+	return verb, nil
+}
+
+// do does an admitted verb. Its error is always the [*ending], a good one too.
+func (g *gate) do(ctx context.Context, last record) error {
+	who := g.key
+	if who == "" {
+		who = "a key without a name"
+	}
+	g.tell.step("accepted", pve.StepOK, fmt.Sprintf("%s of VM %d, asked by %s", g.verb, g.vmid, who))
+	switch {
+	case g.verb == pve.Status:
+		return g.status(ctx, last)
+	case g.verb == pve.Forensics:
+		return g.evidence(ctx)
+	case g.dryRun:
+		return g.rehearse(ctx)
+	}
+	held, err := g.lock()
+	if err != nil {
+		return err
+	}
+	defer held.release()
+	g.rec = record{Op: g.op, Verb: string(g.verb), Key: g.key, From: g.from, Began: g.at}
+	g.rec.Gate = self()
+	g.step("lock", pve.StepOK, "no other change is running")
+	err = g.change(ctx)
+	g.finish(err)
+	return err
+}
+
+// step reports one step of a change, and records it before anything else happens.
+func (g *gate) step(name string, state pve.State, format string, args ...any) {
+	text := format
+	if len(args) > 0 {
+		text = fmt.Sprintf(format, args...)
+	}
+	g.tell.step(name, state, text)
+	if g.rec.Op == "" {
+		return // a verb that changes nothing
+	}
+	g.rec.note(name, state, time.Now().UTC())
+	g.record()
+}
+
+// finish records how the change ended.
+func (g *gate) finish(err error) {
+	g.rec.Ended = time.Now().UTC()
+	g.rec.Exit = pve.Broken
+	if end, ok := errors.AsType[*ending](err); ok {
+		g.rec.Exit, g.rec.Text = end.exit, firstLine(end.text)
+	}
+	g.record()
+}
+
+// record keeps the state of the change: in memory of the host first, then on its disk, which may be stuck.
+func (g *gate) record() {
+	if err := saveRecord(g.settings, g.rec); err != nil {
+		g.tell.step("journal", pve.StepFail, err.Error())
+	}
+	if err := g.log.append(g.rec); err != nil {
+		g.tell.step("journal", pve.StepFail, "the journal is not kept on disk: "+err.Error())
+	}
+}
+
+// ending is how a verb ends: its exit code and its words, the first line being the state.
+type ending struct {
+	exit   pve.Exit
+	text   string
+	status string
+}
+
+func (e *ending) Error() string { return e.text }
+
+func ended(exit pve.Exit, format string, args ...any) *ending {
+	return &ending{exit: exit, text: fmt.Sprintf(format, args...)}
+}
+
+func (e *ending) withStatus(status string) *ending {
+	e.status = status
+	return e
+}
+
+func list(verbs []pve.Verb) string {
+	var words []string
+	for _, v := range verbs {
+		words = append(words, string(v))
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,281 @@
+package gate
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bgbot/pve"
+)
+
+// The deadlines of a change. Their sum stays below the verb's budget. `qm stop` of a wedged VM takes 16 s, or 71 s
+// since qemu-server a0960ff1 (2026-06), which waits 60 s for QMP before it signals.
+const (
+	configLimit  = 15 * time.Second
+	haLimit      = 5 * time.Second
+	qmStopLimit  = 90 * time.Second
+	settleLimit  = 2 * time.Second // for the kernel to take the process away after qm stop
+	termLimit    = 5 * time.Second
+	killLimit    = 10 * time.Second
+	cleanupLimit = 15 * time.Second
+	pidFileLimit = 2 * time.Second
+	qmStartLimit = 120 * time.Second
+	qmResetLimit = 30 * time.Second
+	newLimit     = 20 * time.Second
+	lookEvery    = 100 * time.Millisecond
+)
+
+// change does a verb that alters the VM, with the lock held: evidence first, then the checks, then the act. Its error is
+// always how it ended.
+func (g *gate) change(ctx context.Context) error {
+	g.capture(ctx)
+	old := g.identify()
+	if old != nil {
+		defer old.close()
+		if err := g.remember(old); err != nil {
+			g.step("identify", pve.StepFail, "%v", err)
+		}
+		g.step("identify", pve.StepOK, "%s, up %s", old, span(old.age()))
+	} else {
+		g.step("identify", pve.StepOK, "no QEMU of VM %d was found", g.vmid)
+	}
+	if g.verb == pve.Start && old != nil && !old.leftover() {
+		g.step("start", pve.StepSkip, "it runs already")
+		return ended(pve.Done, "VM %d is already running: %s, up %s.", g.vmid, old, span(old.age())).withStatus("running")
+	}
+	if err := g.check(ctx, old); err != nil {
+		return err
+	}
+	switch g.verb {
+	case pve.Start:
+		return g.start(ctx, old)
+	case pve.Reset:
+		return g.reset(ctx, old)
+	case pve.Stop:
+		if err := g.stop(ctx, old); err != nil {
+			return err
+		}
+		if old == nil {
+			return ended(pve.Done, "VM %d is already stopped.", g.vmid).withStatus("stopped")
+		}
+		return ended(pve.Done, "VM %d is stopped: %s is gone.", g.vmid, old).withStatus("stopped")
+	default:
+		if err := g.stop(ctx, old); err != nil {
+			return err
+		}
+		return g.boot(ctx, old)
+	}
+}
+
+var configLock = regexp.MustCompile(`(?m)^lock: (\S+)`)
+
+// check refuses what must not be touched: a VM under another task's lock, and one that HA looks after.
+func (g *gate) check(ctx context.Context, old *qemu) error {
+	g.step("check", pve.StepStart, "lock and HA")
+	ha := make(chan said, 1)
+	go func() { ha <- g.askHA(ctx) }()
+	config := g.qm(ctx, configLimit, "config")
+	managed := <-ha
+	if managed.ok() && g.haKnows(managed.out) {
+		g.step("check", pve.StepFail, "managed by HA")
+		return g.managedByHA()
+	}
+	if locked := configLock.FindStringSubmatch(config.out); config.ok() && locked != nil {
+		g.step("check", pve.StepFail, "locked (%s)", locked[1])
+		return g.locked(locked[1])
+	}
+	switch {
+	case config.ok():
+		words := "no lock, not managed by HA"
+		if !managed.ok() {
+			words = "no lock; HA could not be asked: " + firstLine(managed.words())
+		}
+		g.step("check", pve.StepOK, "%s", words)
+	case config.hung && g.verb == pve.Stop && old != nil:
+		// A stop needs no qm to come true: the process can be ended without it. Anything that starts a VM needs qm, so
+		// a cycle on such a host would only leave the VM off.
+		g.step("check", pve.StepFail, "qm does not answer, so nothing is known of a lock; going on, as a stop needs no qm")
+	default:
+		g.step("check", pve.StepFail, "%s", firstLine(config.words()))
+		end := g.qmSaidNo("qm config", config)
+		end.text += "\nNothing was changed."
+		return end
+	}
+	return nil
+}
+
+// reset is warm: the guest reboots inside the same QEMU.
+func (g *gate) reset(ctx context.Context, old *qemu) error {
+	if old == nil || old.leftover() {
+		g.step("reset", pve.StepFail, "nothing runs")
+		return ended(pve.Failed, "VM %d is not running: there is nothing to reset. Use start.", g.vmid).withStatus("stopped")
+	}
+	g.step("reset", pve.StepStart, "qm reset %d", g.vmid)
+	s := g.qm(ctx, qmResetLimit, "reset")
+	if !s.ok() {
+		g.step("reset", pve.StepFail, "%s", firstLine(s.words()))
+		end := g.qmSaidNo("qm reset", s)
+		if s.hung || strings.Contains(s.all(), "qmp command") {
+			end.text += "\nQEMU itself does not answer, so a reset cannot help: use cycle."
+		}
+		return end
+	}
+	if old.dead(0) {
+		g.step("reset", pve.StepFail, "%s ended", old)
+		return ended(pve.Unverified, "VM %d was reset, but %s ended. Use start.", g.vmid, old).withStatus("stopped")
+	}
+	g.step("reset", pve.StepOK, "%s goes on", old)
+	return ended(pve.Done, "VM %d was reset: the guest boots again inside %s.", g.vmid, old).withStatus("running")
+}
+
+// stop ends the old QEMU and proves it, or nothing more happens.
+func (g *gate) stop(ctx context.Context, old *qemu) error {
+	if old == nil {
+		return g.stopNothing(ctx)
+	}
+	g.step("stop", pve.StepStart, "qm stop %d", g.vmid)
+	s := g.qm(ctx, qmStopLimit, "stop", "--timeout", "20")
+	gone := old.dead(settleLimit)
+	switch {
+	case strings.Contains(s.all(), "Requesting HA"):
+		g.step("stop", pve.StepFail, "HA took the request")
+		return g.managedByHA()
+	case !s.ok() && !s.hung && !gone:
+		g.step("stop", pve.StepFail, "%s", firstLine(s.words()))
+		return g.qmSaidNo("qm stop", s)
+	case !s.ok():
+		g.step("stop", pve.StepFail, "%s", firstLine(s.words()))
+	default:
+		g.step("stop", pve.StepOK, "qm stop came back")
+	}
+	if !gone && !g.kill(old) {
+		g.step("stopped", pve.StepFail, "%s is still there: %s", old, strings.Join(stuckThreads(old.Pid), "; "))
+		return g.notDead(old)
+	}
+	if other := g.identify(); other != nil {
+		defer other.close()
+		g.step("stopped", pve.StepFail, "%s is gone, %s is there", old, other)
+		return g.notDead(other)
+	}
+	g.step("stopped", pve.StepOK, "no thread of %s is left", old)
+	return nil
+}
+
+// stopNothing makes sure that there is nothing to stop: a QEMU that we do not recognise must not get a second beside it.
+func (g *gate) stopNothing(ctx context.Context) error {
+	s := g.qm(ctx, configLimit, "status")
+	if status := vmStatus(s.out); !s.ok() || status != "stopped" {
+		g.step("stop", pve.StepFail, "no QEMU was found, and qm says: %s", firstLine(s.words()))
+		return ended(pve.Refused, "VM %d is %q for qm, but its QEMU cannot be found, so it is not provably dead; nothing was started.\n"+
+			"Look at the host.", g.vmid, status).withStatus(status)
+	}
+	g.step("stop", pve.StepSkip, "it is stopped already")
+	g.step("stopped", pve.StepOK, "nothing runs")
+	return nil
+}
+
+// kill is the ladder for a QEMU that qm did not end.
+func (g *gate) kill(old *qemu) bool {
+	for _, rung := range []struct {
+		name  string
+		sig   unix.Signal
+		limit time.Duration
+	}{{"term", unix.SIGTERM, termLimit}, {"kill", unix.SIGKILL, killLimit}} {
+		g.step(rung.name, pve.StepStart, "%s, for %s", old, rung.limit)
+		if err := old.signal(rung.sig); err != nil {
+			g.step(rung.name, pve.StepFail, "%v", err)
+		}
+		if old.dead(rung.limit) {
+			g.step(rung.name, pve.StepOK, "%s ended", old)
+			return true
+		}
+		g.step(rung.name, pve.StepFail, "%s is still there", old)
+	}
+	return false
+}
+
+// start is the verb; a leftover of an old QEMU gets a last chance to be gone.
+func (g *gate) start(ctx context.Context, old *qemu) error {
+	if old != nil && !old.dead(settleLimit) {
+		g.step("stopped", pve.StepFail, "%s is still there", old)
+		return g.notDead(old)
+	}
+	return g.boot(ctx, old)
+}
+
+// boot starts the VM and waits until a new process is seen. Whoever calls it has proved that no old one is left.
+func (g *gate) boot(ctx context.Context, old *qemu) error {
+	g.awaitCleanup(ctx)
+	g.step("start", pve.StepStart, "qm start %d", g.vmid)
+	s := g.qm(ctx, qmStartLimit, "start")
+	if strings.Contains(s.all(), "can't lock file") {
+		// Proxmox's clean-up after a death holds the lock for up to 30 s when it meets a start.
+		g.step("start", pve.StepFail, "another task holds the lock; once more")
+		g.awaitCleanup(ctx)
+		g.step("start", pve.StepStart, "qm start %d, second try", g.vmid)
+		s = g.qm(ctx, qmStartLimit, "start")
+	}
+	switch {
+	case strings.Contains(s.all(), "Requesting HA"), !s.ok() && !s.hung && !strings.Contains(s.all(), "already running"):
+		g.step("start", pve.StepFail, "%s", firstLine(s.words()))
+		return g.qmSaidNo("qm start", s).withStatus("stopped")
+	case !s.ok():
+		g.step("start", pve.StepFail, "%s", firstLine(s.words()))
+	default:
+		g.step("start", pve.StepOK, "qm start came back")
+	}
+	return g.verify(ctx, old, s)
+}
+
+// verify waits for a process that is not the old one.
+func (g *gate) verify(ctx context.Context, old *qemu, s said) error {
+	g.step("running", pve.StepStart, "looking for a new QEMU, for %s", newLimit)
+	var fresh *qemu
+	found := until(ctx, newLimit, func() bool {
+		fresh = g.fromPidFile()
+		if fresh != nil && old != nil && fresh.process == old.process {
+			fresh.close()
+			fresh = nil
+		}
+		return fresh != nil
+	})
+	if !found {
+		g.step("running", pve.StepFail, "no new QEMU was seen")
+		if s.hung {
+			return g.qmSaidNo("qm start", s)
+		}
+		return ended(pve.Unverified, "VM %d was started, but no new QEMU was seen within %s. Ask status.", g.vmid, newLimit)
+	}
+	defer fresh.close()
+	g.step("running", pve.StepOK, "%s", fresh)
+	took := span(time.Since(g.at))
+	if g.verb == pve.Cycle && old != nil {
+		return ended(pve.Done, "VM %d was cycled in %s: %s is gone, %s runs.", g.vmid, took, old, fresh).withStatus("running")
+	}
+	return ended(pve.Done, "VM %d was started in %s: %s runs.", g.vmid, took, fresh).withStatus("running")
+}
+
+// awaitCleanup lets Proxmox's own clean-up end, which would otherwise race with the start.
+func (g *gate) awaitCleanup(ctx context.Context) {
+	until(ctx, pidFileLimit, func() bool { return g.pidFileGone() })
+	until(ctx, cleanupLimit, func() bool { return !g.cleaning() })
+}
+
+// until looks again and again, and says whether it saw what it looked for.
+func until(ctx context.Context, limit time.Duration, seen func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for !seen() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}

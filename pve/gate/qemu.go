@@ -1,0 +1,134 @@
+package gate
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// qemu is the QEMU of our VM, held by a pidfd: the number of a process may pass on to another, the descriptor cannot.
+type qemu struct {
+	process
+	fd int
+}
+
+func (q *qemu) close() { _ = unix.Close(q.fd) }
+
+// dead waits for proof that no thread of the process is left. It is the only proof there is: after a kill that does not
+// get through, `qm status` says stopped and the pid file is gone while threads in D state still write to the disk.
+func (q *qemu) dead(limit time.Duration) bool { return readable(q.fd, limit) }
+
+func (q *qemu) signal(sig unix.Signal) error { return unix.PidfdSendSignal(q.fd, sig, nil, 0) }
+
+func (q *qemu) String() string { return fmt.Sprintf("QEMU %d", q.Pid) }
+
+// identify finds the QEMU of our VM, alive or with threads left, or nil. It asks, in this order: the pid file of
+// Proxmox, every process's command line, and what the last change noted. The caller closes it.
+func (g *gate) identify() *qemu {
+	if q := g.fromPidFile(); q != nil {
+		return q
+	}
+	for _, pid := range processes() {
+		if g.isOurs(arguments(pid)) {
+			if q := g.open(pid); q != nil {
+				return q
+			}
+		}
+	}
+	return g.remembered()
+}
+
+func (g *gate) fromPidFile() *qemu {
+	for _, path := range g.pidFiles() {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 {
+			return g.open(pid)
+		}
+	}
+	return nil
+}
+
+// open takes hold of a process and then looks at what it holds, so that the look and the hold are of the same process.
+func (g *gate) open(pid int) *qemu {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	st, err := readStat(pid)
+	q := &qemu{process: process{Pid: pid, Start: st.start}, fd: fd}
+	words := arguments(pid)
+	// A process that was killed with threads in D has no command line any more; its name and the pid file must do.
+	leftover := len(words) == 0 && (st.name == "kvm" || strings.HasPrefix(st.name, "qemu-system-"))
+	if err != nil || q.dead(0) || (!g.isOurs(words) && !leftover) {
+		q.close()
+		return nil
+	}
+	return q
+}
+
+// isOurs knows the QEMU of our VM as Proxmox itself does: by the program and by the whole value of -pidfile. A pattern
+// over command lines would take 1020 for 102.
+func (g *gate) isOurs(words []string) bool {
+	if len(words) == 0 {
+		return false
+	}
+	if name := filepath.Base(words[0]); name != "kvm" && !strings.HasPrefix(name, "qemu-system-") {
+		return false
+	}
+	i := slices.Index(words, "-pidfile")
+	return i > 0 && i+1 < len(words) && slices.Contains(g.pidFiles(), words[i+1])
+}
+
+// remember notes the QEMU that is about to be stopped, for the gate that comes after one that died.
+func (g *gate) remember(q *qemu) error {
+	line, err := json.Marshal(q.process)
+	if err != nil {
+		return err
+	}
+	return replace(g.runFile("qemu"), line)
+}
+
+// remembered is the noted QEMU, if threads of it are left.
+func (g *gate) remembered() *qemu {
+	var p process
+	line, err := os.ReadFile(g.runFile("qemu"))
+	if err != nil || json.Unmarshal(line, &p) != nil || p.Pid <= 1 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if err != nil {
+		return nil
+	}
+	q := &qemu{process: p, fd: fd}
+	if st, err := readStat(p.Pid); err != nil || st.start != p.Start || q.dead(0) {
+		q.close()
+		return nil
+	}
+	return q
+}
+
+// leftover says that qm does not see the process any more although threads of it are left.
+func (q *qemu) leftover() bool {
+	st, err := readStat(q.Pid)
+	return err == nil && (st.state == "Z" || st.state == "X")
+}
+
+// cleaning says that Proxmox's own clean-up of the VM is under way; it holds the VM's lock.
+func (g *gate) cleaning() bool {
+	vmid := fmt.Sprint(g.vmid)
+	return slices.ContainsFunc(processes(), func(pid int) bool {
+		words := arguments(pid)
+		i := slices.Index(words, "cleanup")
+		return i > 0 && i+1 < len(words) && words[i+1] == vmid && filepath.Base(words[i-1]) == "qm"
+	})
+}

@@ -1,0 +1,137 @@
+package gate
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"bgbot/pve"
+)
+
+const usage = `pve-gate is the forced command of a key on a Proxmox host: one verb, on one VM.
+In authorized_keys, on one line:
+
+  restrict,command="/usr/local/sbin/pve-gate --vmid 102 --key bgbot --format jsonl",from="…" ssh-ed25519 …
+
+The verb is what the client asks for (SSH_ORIGINAL_COMMAND), exactly one of: %s
+
+Exit codes: 0 done, 2 rejected, 3 busy, 4 refused, 5 failed, 6 done but not verified, 7 the gate itself failed.
+
+Flags:
+`
+
+// settings are the command line and what counts of the environment.
+type settings struct {
+	vmid   int
+	key    string // how the journal calls the key
+	allow  []pve.Verb
+	format string // text or jsonl
+	dryRun bool
+
+	qmPath, runDir, stateDir string
+
+	asked string // the verb, as the client sent it
+	from  string // the client's address
+}
+
+// parse reads the command line. A text in place of settings is the answer to --help or --version.
+func parse(argv, environ []string) (settings, string, error) {
+	var s settings
+	var allow string
+	var version bool
+	flags := flag.NewFlagSet("pve-gate", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.IntVar(&s.vmid, "vmid", 0, "the `number` of the VM; required")
+	flags.StringVar(&s.key, "key", "", "the `name` of this key in the journal")
+	flags.StringVar(&allow, "allow", "", "the `verbs` of this key, with commas between; all if not given")
+	flags.StringVar(&s.format, "format", "text", "text for people, or jsonl for the bot")
+	flags.BoolVar(&s.dryRun, "dry-run", false, "say what a change would do; change nothing")
+	flags.StringVar(&s.qmPath, "qm", "/usr/sbin/qm", "the `path` of qm, with ha-manager beside it; for tests")
+	flags.StringVar(&s.runDir, "run-dir", "/run", "`folder` of qemu-server/VMID.pid and pve-gate/VMID.lock; for tests")
+	flags.StringVar(&s.stateDir, "state-dir", "/var/log/pve-gate", "`folder` of the journal and the kept forensics; for tests")
+	flags.BoolVar(&version, "version", false, "say which build this is")
+	err := flags.Parse(argv[min(1, len(argv)):])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		var help bytes.Buffer
+		_, _ = fmt.Fprintf(&help, usage, pve.Words())
+		flags.SetOutput(&help)
+		flags.PrintDefaults()
+		return s, strings.TrimSpace(help.String()), nil
+	case err != nil:
+		return s, "", fmt.Errorf("%w; correct command= in authorized_keys", err)
+	case version:
+		return s, buildVersion(), nil
+	}
+	for _, pair := range environ {
+		if value, ok := strings.CutPrefix(pair, "SSH_ORIGINAL_COMMAND="); ok {
+			s.asked = value
+		}
+		if value, ok := strings.CutPrefix(pair, "SSH_CONNECTION="); ok {
+			s.from, _, _ = strings.Cut(value, " ")
+		}
+	}
+	return s, "", s.check(flags.NArg(), allow)
+}
+
+func (s *settings) check(extra int, allow string) error {
+	switch {
+	case extra > 0:
+		return errors.New("it takes flags only; the verb is SSH_ORIGINAL_COMMAND")
+	case s.vmid < 100 || s.vmid > 999999999:
+		return errors.New("--vmid must be the number of a VM, 100 or more")
+	case s.format != "text" && s.format != "jsonl":
+		return fmt.Errorf("--format must be text or jsonl, not %q", s.format)
+	case !filepath.IsAbs(s.qmPath) || !filepath.IsAbs(s.runDir) || !filepath.IsAbs(s.stateDir):
+		return errors.New("--qm, --run-dir and --state-dir must be absolute paths")
+	}
+	s.allow = pve.Verbs()
+	if allow != "" {
+		s.allow = nil
+		for word := range strings.SplitSeq(allow, ",") {
+			verb, err := pve.ParseVerb(word)
+			if err != nil {
+				return fmt.Errorf("--allow: %w", err)
+			}
+			s.allow = append(s.allow, verb)
+		}
+	}
+	return nil
+}
+
+// pidFiles are the names under which Proxmox may have given QEMU its pid file: /var/run is /run, but the words differ.
+func (s *settings) pidFiles() []string {
+	name := fmt.Sprintf("qemu-server/%d.pid", s.vmid)
+	if s.runDir == "/run" {
+		return []string{"/var/run/" + name, "/run/" + name}
+	}
+	return []string{filepath.Join(s.runDir, name)}
+}
+
+func (s *settings) runFile(suffix string) string {
+	return filepath.Join(s.runDir, "pve-gate", fmt.Sprintf("%d.%s", s.vmid, suffix))
+}
+
+func (s *settings) journalFile() string {
+	return filepath.Join(s.stateDir, fmt.Sprintf("%d.jsonl", s.vmid))
+}
+
+func buildVersion() string {
+	version := "pve-gate"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	version += " " + info.Main.Version + " " + info.GoVersion
+	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" })
+	if i >= 0 {
+		version += " " + info.Settings[i].Value
+	}
+	return version
+}

@@ -1,0 +1,120 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"bgbot/pve"
+)
+
+const statusLimit = 8 * time.Second
+
+// status tells how the VM is and what the last change came to. It takes no lock and changes nothing.
+func (g *gate) status(ctx context.Context, last record) error {
+	s := g.qm(ctx, statusLimit, "status", "--verbose")
+	q := g.identify()
+	if q != nil {
+		defer q.close()
+	}
+	end := g.describe(s, q)
+	if words := last.words(time.Now()); words != "" {
+		end.text += "\nLast: " + words
+	} else {
+		end.text += "\nNo change was made through this gate yet."
+	}
+	return end
+}
+
+// describe puts what qm says and what the process shows into words; where the two disagree it says so.
+func (g *gate) describe(s said, q *qemu) *ending {
+	status := vmStatus(s.out)
+	process := "no QEMU was found"
+	if q != nil {
+		process = fmt.Sprintf("%s, up %s", q, span(q.age()))
+	}
+	switch {
+	case s.hung:
+		return ended(pve.Done, "VM %d: qm does not answer (%s).\n%v. The host's /etc/pve or storage may hang.", g.vmid, process, s.err).withStatus("unknown")
+	case !s.ok():
+		return ended(pve.Failed, "VM %d: qm status failed (%s).\nqm said: %s", g.vmid, process, s.words()).withStatus("unknown")
+	case status == "stopped" && q != nil:
+		return ended(pve.Done, "VM %d is not dead: qm says stopped, but threads of QEMU %d are left. Start nothing.\n%s",
+			g.vmid, q.Pid, strings.Join(stuckThreads(q.Pid), "\n")).withStatus("stuck")
+	case status == "stopped":
+		return ended(pve.Done, "VM %d is stopped.", g.vmid).withStatus(status)
+	}
+	end := ended(pve.Done, "VM %d is %s (%s).", g.vmid, status, process).withStatus(status)
+	// A QEMU whose main loop hangs leaves these out, and is "running" all the same (QemuServer.pm).
+	if has(s.out, "pid") && !has(s.out, "running-qemu") {
+		end.text += "\nQEMU does not answer on its control socket: its main loop may hang."
+	}
+	if locked := configLock.FindStringSubmatch(s.out); locked != nil {
+		end.text += fmt.Sprintf("\nThe VM is locked (%s).", locked[1])
+	}
+	return end
+}
+
+// rehearse says what a change would do.
+func (g *gate) rehearse(ctx context.Context) error {
+	old := g.identify()
+	what := "no QEMU of it was found"
+	if old != nil {
+		defer old.close()
+		what = fmt.Sprintf("%s, up %s", old, span(old.age()))
+	}
+	if err := g.check(ctx, old); err != nil {
+		return err
+	}
+	does := map[pve.Verb]string{
+		pve.Start: "run qm start unless it runs already, and wait for a new QEMU",
+		pve.Reset: "run qm reset",
+		pve.Stop:  "run qm stop, then TERM and KILL if need be, and prove that QEMU is dead",
+		pve.Cycle: "run qm stop, then TERM and KILL if need be, prove that QEMU is dead, run qm start and wait for a new QEMU",
+	}
+	return ended(pve.Done, "Dry run of %s: nothing was changed. VM %d: %s.\nIt would capture forensics, then %s.", g.verb, g.vmid, what, does[g.verb])
+}
+
+var statusLine = regexp.MustCompile(`(?m)^(qmpstatus|status): (\S+)`)
+
+// vmStatus reads both forms of qm status: the verbose one has the finer word as qmpstatus.
+func vmStatus(text string) string {
+	found := "unknown"
+	for _, line := range statusLine.FindAllStringSubmatch(text, -1) {
+		if found = line[2]; line[1] == "qmpstatus" {
+			break
+		}
+	}
+	return found
+}
+
+func has(text, key string) bool {
+	return strings.HasPrefix(text, key+": ") || strings.Contains(text, "\n"+key+": ")
+}
+
+// askHA asks the HA manager of the host, whose command lies beside qm. A host without it has no HA.
+func (g *gate) askHA(ctx context.Context) said {
+	path := filepath.Join(filepath.Dir(g.qmPath), "ha-manager")
+	if _, err := within(procLimit, func() (os.FileInfo, error) { return os.Stat(path) }); err != nil {
+		return said{}
+	}
+	return command(ctx, haLimit, path, "config")
+}
+
+func (g *gate) haKnows(config string) bool {
+	return slices.ContainsFunc(strings.Split(config, "\n"), func(line string) bool {
+		return strings.ReplaceAll(strings.TrimSpace(line), " ", "") == fmt.Sprintf("vm:%d", g.vmid)
+	})
+}
+
+func (g *gate) pidFileGone() bool {
+	return !slices.ContainsFunc(g.pidFiles(), func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+}

@@ -1,0 +1,88 @@
+package gate
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"bgbot/pve"
+)
+
+var lockedBy = regexp.MustCompile(`VM is locked \(([^)]*)\)`)
+
+// qmSaidNo translates qm's failure. Every failure of qm is exit 255, so its words are what there is to go by; they are
+// those of proxmox/qemu-server 9.2.
+func (g *gate) qmSaidNo(what string, s said) *ending {
+	text := s.all()
+	switch locked := lockedBy.FindStringSubmatch(text); {
+	case locked != nil:
+		return g.locked(locked[1])
+	case strings.Contains(text, "Requesting HA"):
+		return g.managedByHA()
+	case strings.Contains(text, "timeout waiting on systemd"):
+		return ended(pve.Refused, "Not started: threads of the old QEMU of VM %d may still live (%s).\n"+
+			"It is not provably dead; look for a storage problem on the host, then say start.", g.vmid, firstLine(s.words()))
+	case s.hung:
+		return ended(pve.Failed, "%s did not come back (%v).\nThe host's /etc/pve or its storage may hang. Ask status.", what, s.err)
+	case strings.Contains(text, "can't lock file"):
+		return ended(pve.Failed, "%s failed: another task on the host holds the lock of VM %d.\nqm said: %s\nTry again when it has ended.", what, g.vmid, s.words())
+	}
+	return ended(pve.Failed, "%s failed: %s", what, s.words())
+}
+
+func (g *gate) locked(by string) *ending {
+	return ended(pve.Refused, "VM %d is locked (%s); nothing was changed.\n"+
+		"Wait for the %s to end. If no task is left on the host, an administrator can run: qm unlock %d", g.vmid, by, by, g.vmid)
+}
+
+func (g *gate) managedByHA() *ending {
+	return ended(pve.Refused, "VM %d is managed by HA, which decides itself; nothing was changed here.\n"+
+		"Use ha-manager on the host, or take the VM out of HA first.", g.vmid)
+}
+
+// notDead is the refusal that matters most: a second QEMU on the disk of a first destroys it, and Proxmox runs without
+// image locks.
+func (g *gate) notDead(q *qemu) *ending {
+	why := "it does not go away"
+	if stuck := stuckThreads(q.Pid); len(stuck) > 0 {
+		why = fmt.Sprintf("%d of its threads hang in the kernel (%s): a storage problem", len(stuck), last(strings.Fields(stuck[0])))
+	}
+	return ended(pve.Refused, "%s of VM %d is not provably dead; nothing was started.\n"+
+		"%s. When the host's storage answers again, say start.", q, g.vmid, capital(why)).withStatus("stuck")
+}
+
+// span says a duration in the two units that matter.
+func span(d time.Duration) string {
+	s := int(d.Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%d s", max(0, s))
+	case s < 3600:
+		return fmt.Sprintf("%d min %d s", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
+	}
+	return fmt.Sprintf("%d d %d h", s/86400, s%86400/3600)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// cut keeps the first n bytes at most, and whole characters.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
+func last(words []string) string { return words[len(words)-1] }
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
