@@ -2,13 +2,13 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -46,13 +46,13 @@ func permitted(err error, sentence string) error {
 }
 
 // takeLock holds PATH.lock for this process; the kernel frees it however the process ends. A file at the path that is
-// no database and has no lock beside it was never ours, and is left alone.
+// no store of ours and has no lock beside it never was, and is left alone.
 func (s *Store) takeLock() error {
 	if s.lock != nil {
 		return nil
 	}
 	if _, err := os.Lstat(s.lockPath()); errors.Is(err, fs.ErrNotExist) && foreign(s.path) {
-		return &Unusable{Message: fmt.Sprintf("store.url: %s is not a store of bgbot and was left alone; choose another path.", s.path)}
+		return s.notOurs()
 	}
 	f, err := os.OpenFile(s.lockPath(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -63,16 +63,21 @@ func (s *Store) takeLock() error {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return fmt.Errorf("lock: %w", err)
 		}
-		holder := make([]byte, 20)
+		holder := make([]byte, 100)
 		n, _ := f.ReadAt(holder, 0)
-		return &Unusable{Message: fmt.Sprintf("store.url: another bgbot (process %s) uses %s; stop it, or give this one another path.",
+		return &Unusable{Message: fmt.Sprintf("store.url: another bgbot (%s) uses %s; stop it, or give this one another path.",
 			strings.TrimSpace(string(holder[:n])), s.path)}
 	}
 	s.lock = f
 	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // only for the sentence above; the disk may be full
+		host, _ := os.Hostname()
+		_, _ = fmt.Fprintf(f, "process %d on %s\n", os.Getpid(), host) // only for the sentence above; the disk may be full
 	}
 	return nil
+}
+
+func (s *Store) notOurs() error {
+	return &Unusable{Message: fmt.Sprintf("store.url: %s is not a store of bgbot and was left alone; choose another path.", s.path)}
 }
 
 func (s *Store) lockPath() string { return s.path + ".lock" }
@@ -84,7 +89,7 @@ func (s *Store) unlock() {
 	}
 }
 
-// foreign says whether something other than a SQLite file is at the path.
+// foreign says whether something other than a store of ours is at the path, without changing it.
 func foreign(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -98,10 +103,9 @@ func foreign(path string) bool {
 		return false
 	}
 	defer f.Close()
-	magic := []byte("SQLite format 3\x00") // https://www.sqlite.org/fileformat.html#the_database_header
-	head := make([]byte, len(magic))
-	n, err := io.ReadFull(f, head)
-	return n > 0 && (err != nil || !bytes.Equal(head, magic))
+	head := make([]byte, 72) // https://www.sqlite.org/fileformat.html#the_database_header
+	n, _ := io.ReadFull(f, head)
+	return n > 0 && (!bytes.HasPrefix(head, []byte("SQLite format 3\x00")) || binary.BigEndian.Uint32(head[68:]) != applicationID)
 }
 
 // setAside keeps a damaged file under another name, so that a new one can take its place.

@@ -61,15 +61,15 @@ func (s *Store) Trouble() string {
 	h := &s.health
 	lost := ""
 	if s.queue.lost > 0 {
-		lost = fmt.Sprintf(" %s did not fit and will be missing.", entries(s.queue.lost))
+		lost = fmt.Sprintf("; %s too many for memory were dropped", entries(s.queue.lost))
 	}
 	since := h.since.Format("15:04 MST") // with the zone: people, the host and the guest may be in three of them
 	switch {
 	case h.failing != nil:
-		return fmt.Sprintf("The store is failing (%s) since %s; what happens now is kept in memory and written when it works again.%s",
+		return fmt.Sprintf("The store is failing (%s) since %s; what happens now is kept in memory and written when it works again%s.",
 			reason(h.failing), since, lost)
 	case h.slow:
-		return fmt.Sprintf("The store is slow since %s; what happens now is kept in memory and written when it catches up.%s", since, lost)
+		return fmt.Sprintf("The store is slow since %s; what happens now is kept in memory and written when it catches up%s.", since, lost)
 	case time.Now().Before(h.noticeUntil):
 		return h.notice
 	}

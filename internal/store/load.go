@@ -18,10 +18,9 @@ func (s *Store) load() error {
 	return nil
 }
 
-// rewrite has all that memory holds written to a file that lost it.
+// rewrite has all that memory holds written to a file that lost it; the caller holds mu.
 func (s *Store) rewrite() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enqueue(newWrite(nil, state, `delete from turns`)) // their ends may be among the losses
 	for k := range s.messages.values() {
 		s.enqueue(messageWrite(k, time.Now()))
 	}

@@ -100,6 +100,7 @@ func (s *Store) connect() error {
 			return nil
 		}
 		s.disconnect()
+		s.unlock() // its lock may have gone with it
 		s.mu.Lock()
 		s.log.Error("store file was moved or deleted", "path", s.path)
 		s.health.tell("The store's file was moved or deleted while bgbot ran; a new one holds what is known now, older history is missing.")
@@ -136,11 +137,10 @@ func (s *Store) disconnect() {
 // open opens the file, brings its schema up to date and reads what memory must know.
 func (s *Store) open() error {
 	settings := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(100)",       // below Patience
-		"journal_mode(wal)",       //
-		"synchronous(full)",       // what was acknowledged survives a power cut
-		"cache_size(-256)",        // KiB
-		"journal_size_limit(1e6)", //
+		"busy_timeout(100)", // below Patience
+		"synchronous(full)", // what was acknowledged survives a power cut
+		"cache_size(-256)",  // KiB; idle memory counts
+		"journal_size_limit(1048576)",
 	}}
 	name := url.URL{Scheme: "file", Path: s.path, RawQuery: settings.Encode()}
 	db, err := sql.Open("sqlite", name.String())
@@ -159,6 +159,12 @@ func (s *Store) open() error {
 		}
 		s.suspect = false
 	}
+	if err := s.claim(); err != nil {
+		return err
+	}
+	if _, err := db.ExecContext(s.work, "pragma journal_mode = wal"); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	fresh, err := s.migrate()
 	if err != nil {
 		return err
@@ -170,7 +176,31 @@ func (s *Store) open() error {
 		s.loaded = true
 	}
 	if fresh {
+		s.mu.Lock()
 		s.rewrite()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// applicationID marks the file as ours: "bgbt" (https://www.sqlite.org/pragma.html#pragma_application_id).
+const applicationID = 0x62676274
+
+// claim marks an empty database as ours, before all else and in its header, and refuses one of another program.
+func (s *Store) claim() error {
+	var id, objects int
+	row := s.db.QueryRowContext(s.work, "select application_id, (select count(*) from sqlite_master) from pragma_application_id")
+	if err := row.Scan(&id, &objects); err != nil {
+		return fmt.Errorf("claim: %w", err)
+	}
+	switch {
+	case id == applicationID:
+		return nil
+	case objects > 0:
+		return s.notOurs()
+	}
+	if _, err := s.db.ExecContext(s.work, fmt.Sprintf("pragma application_id = %d", applicationID)); err != nil {
+		return fmt.Errorf("claim: %w", err)
 	}
 	return nil
 }
@@ -178,30 +208,53 @@ func (s *Store) open() error {
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate says whether the file was empty.
+// migrate says whether the file was empty. It asks goose only when there is something to do: goose takes a damaged page
+// for a missing table, and tries to make it for six seconds.
 func (s *Store) migrate() (fresh bool, err error) {
 	scripts, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return false, err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.db, scripts, goose.WithDisableGlobalRegistry(true))
+	has, err := s.version()
 	if err != nil {
-		return false, fmt.Errorf("migrate: %w", err)
+		return false, fmt.Errorf("version: %w", err)
 	}
-	has, err := p.GetDBVersion(s.work)
+	knows, err := newest(scripts)
 	if err != nil {
-		return false, fmt.Errorf("migrate: %w", err)
+		return false, err
 	}
-	sources := p.ListSources()
-	knows := sources[len(sources)-1].Version
 	if has > knows {
 		return false, &Unusable{Message: fmt.Sprintf(
 			"store.url: %s was written by a newer bgbot (schema %d, this one knows %d); start the newer one, or choose another path.", s.path, has, knows)}
 	}
 	if has < knows {
+		p, err := goose.NewProvider(goose.DialectSQLite3, s.db, scripts, goose.WithDisableGlobalRegistry(true))
+		if err != nil {
+			return false, fmt.Errorf("migrate: %w", err)
+		}
 		if _, err := p.Up(s.work); err != nil {
 			return false, fmt.Errorf("migrate: %w", err)
 		}
 	}
 	return has == 0, nil
+}
+
+// version is the schema that the file has, 0 if none.
+func (s *Store) version() (version int64, err error) {
+	var tables int
+	const migrated = "select count(*) from sqlite_master where name = 'goose_db_version'"
+	if err := s.db.QueryRowContext(s.work, migrated).Scan(&tables); err != nil || tables == 0 {
+		return 0, err
+	}
+	const applied = "select coalesce(max(version_id), 0) from goose_db_version where is_applied"
+	return version, s.db.QueryRowContext(s.work, applied).Scan(&version)
+}
+
+// newest is the schema that the last script makes.
+func newest(scripts fs.FS) (int64, error) {
+	names, err := fs.Glob(scripts, "*.sql")
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(names[len(names)-1])
 }

@@ -3,7 +3,7 @@ package store
 // The bounds of what waits in memory for the disk. One write of any size always fits.
 const (
 	mostWaiting = 10_000
-	mostBytes   = 8 << 20
+	mostBytes   = 16 << 20
 )
 
 // The bounds of one transaction, so that a long backlog is written in steps that each succeed.

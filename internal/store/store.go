@@ -12,8 +12,8 @@
 //     ack, then act" holds, and with a broken, full or hung one nothing is held up.
 //   - Writes that could not be made wait in memory, in order and bounded, and are tried again with back-off until the
 //     disk takes them. Rows written twice meanwhile are merged. If the bound is reached, the oldest state rows go
-//     first, then the oldest records and seen messages, and uses of confirmations last; how many were lost is told,
-//     logged, and recorded. What waits in memory is lost when the process is killed: that is the price of not blocking.
+//     first, for memory has them and writes them all when the disk is back, then the oldest records and seen messages,
+//     and confirmations last; how many were lost is told, logged, and recorded. What waits in memory is lost when the process is killed: that is the price of not blocking.
 //   - A damaged file is moved aside to NAME.corrupt-TIME and a new one is started, because refusing to start at 3 a.m.
 //     is worse than losing history. A file that was not made by bgbot, or by a newer one, is refused and left alone.
 //   - A confirmation is used at most once in this process whatever the disk does; the disk has a say as well (a
@@ -68,6 +68,7 @@ type Store struct {
 	tries   int
 	retry   time.Time // zero unless failing
 	pruned  time.Time
+	mended  bool // the last healing wrote all of memory
 
 	// mu guards all below.
 	mu            sync.Mutex
@@ -92,6 +93,9 @@ const (
 	cursorsHeld       = 512
 )
 
+// confirmationsLinger is how long one that expired unmarked is held as if it were open, so that it can be marked.
+const confirmationsLinger = 24 * time.Hour
+
 func newStore(path string, log *slog.Logger) *Store {
 	s := &Store{
 		path:    path,
@@ -109,7 +113,8 @@ func newStore(path string, log *slog.Logger) *Store {
 	s.messages = newRecent[messageKey, struct{}](messagesHeld, func(k messageKey, _ struct{}) bool { return s.queue.has(k) })
 	s.threads = newRecent[Place, Thread](threadsHeld, func(k Place, _ Thread) bool { return s.queue.has(threadKey(k)) })
 	s.confirmations = newRecent[string, Confirmation](confirmationsHeld, func(k string, c Confirmation) bool {
-		return c.Outcome == "" || s.queue.has(confirmationKey(k))
+		open := c.Outcome == "" && time.Since(c.Expires) < confirmationsLinger
+		return open || s.queue.has(confirmationKey(k))
 	})
 	s.operations = newRecent[string, Operation](operationsHeld, func(k string, o Operation) bool {
 		return o.Ended.IsZero() || s.queue.has(operationKey(k))
@@ -120,12 +125,12 @@ func newStore(path string, log *slog.Logger) *Store {
 
 // How long Close lets the writer write, and then how long it waits for a statement to end.
 const (
-	closeDrain = 5 * time.Second
+	closeDrain = 10 * time.Second
 	closeGrace = time.Second
 )
 
 // Close writes what waits, closes the file and frees it for another process. Its error says what is lost. It returns
-// within 6 s also when the disk hangs; then the writer is left behind in the kernel, for only the disk can free it.
+// within 11 s also when the disk hangs; then the writer is left behind in the kernel, for only the disk can free it.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {

@@ -166,9 +166,6 @@ func (s *Store) flush() {
 		if err == nil {
 			err = s.commit(batch)
 		}
-		if err == nil {
-			err = s.prune()
-		}
 		s.mu.Lock()
 		if err != nil {
 			s.queue.back()
@@ -180,10 +177,14 @@ func (s *Store) flush() {
 		idle := s.queue.size() == 0
 		s.mu.Unlock()
 		if idle {
-			s.healed()
-			return
+			break
 		}
 	}
+	if err := s.prune(); err != nil {
+		s.failed(err, false)
+		return
+	}
+	s.healed()
 }
 
 // commit makes one transaction of the batch. A write that the database itself refuses is given up and marked lost;
@@ -257,10 +258,15 @@ func (s *Store) healed() {
 		s.log.Info("store works again", "path", s.path, "after", time.Since(s.health.since).Round(time.Millisecond), "lost", s.queue.lost)
 	}
 	s.health.heal()
-	if lost := s.queue.lost; lost > 0 {
-		s.queue.lost = 0
-		s.own("lost", fmt.Sprintf("%s could not be written and are missing", entries(lost)))
+	lost := s.queue.lost
+	s.queue.lost = 0
+	if lost > 0 {
+		s.own("lost", entries(lost)+" could not be written")
 	}
+	if lost > 0 && !s.mended {
+		s.rewrite() // memory still knows the state; only history is really lost
+	}
+	s.mended = lost > 0 // once: a memory that does not fit into the queue would be written for ever
 }
 
 // own records what the store itself has to say; the caller holds mu.

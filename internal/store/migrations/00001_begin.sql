@@ -102,3 +102,10 @@ create trigger records_stay_as_they_are before update on records begin
     select raise(abort, 'records are append-only');
 end;
 -- +goose StatementEnd
+-- "replace" deletes without the trigger above unless recursive triggers are on.
+-- +goose StatementBegin
+create trigger records_are_not_replaced before insert on records
+when exists (select 1 from records where seq = new.seq) begin
+    select raise(abort, 'records are append-only');
+end;
+-- +goose StatementEnd

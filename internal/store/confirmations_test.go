@@ -1,0 +1,177 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func confirmation(nonce string) Confirmation {
+	return Confirmation{
+		Nonce: nonce, Code: "4F7Q", Verb: "cycle", VMID: 102, Place: here, Requester: "slack:U1", Origin: "person",
+		Made: at(0), Expires: at(2),
+	}
+}
+
+func TestOfFiftyPressesOneCounts(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	s.AddConfirmation(ctx, confirmation("n1"))
+	race := func(s *Store, nonce string) (wins int32) {
+		var nils, useds atomic.Int32
+		var group sync.WaitGroup
+		start := make(chan struct{})
+		for i := range 50 {
+			group.Go(func() {
+				<-start
+				outcome := []string{Confirmed, Cancelled, Expired}[i%3]
+				switch err := s.UseConfirmation(ctx, nonce, fmt.Sprint("slack:U", i), outcome, at(1)); err {
+				case nil:
+					nils.Add(1)
+				case ErrUsed:
+					useds.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		group.Wait()
+		if nils.Load()+useds.Load() != 50 {
+			t.Errorf("%d nil, %d used", nils.Load(), useds.Load())
+		}
+		return nils.Load()
+	}
+	if wins := race(s, "n1"); wins != 1 {
+		t.Errorf("%d presses counted", wins)
+	}
+	s.AddConfirmation(ctx, confirmation("n2"))
+	s = restart(t, s)
+	if wins := race(s, "n1"); wins != 0 {
+		t.Errorf("after a restart, %d more presses counted", wins)
+	}
+	if wins := race(s, "n2"); wins != 1 {
+		t.Errorf("after a restart, %d presses of an open one counted", wins)
+	}
+}
+
+func TestAUsedConfirmationSaysByWhom(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	s.AddConfirmation(ctx, confirmation("n1"))
+	if err := s.UseConfirmation(ctx, "n1", "slack:U2", Confirmed, at(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.SetCard(ctx, "n1", "late card") // the post of the card came back after somebody typed the code
+	s.AddConfirmation(ctx, confirmation("n1"))
+	want := confirmation("n1")
+	want.Used, want.UsedBy, want.Outcome, want.Card = at(1), "slack:U2", Confirmed, "late card"
+	for range 2 {
+		got, ok := s.Confirmation(ctx, "n1")
+		same(t, "confirmation", []any{got, ok}, []any{want, true})
+		s = restart(t, s)
+	}
+}
+
+func TestAnExpiredConfirmationDoesNothingButExpire(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	s.AddConfirmation(ctx, confirmation("n1"))
+	use := func(outcome string, now time.Time) error {
+		return s.UseConfirmation(ctx, "n1", "slack:U1", outcome, now)
+	}
+	for range 2 {
+		same(t, "at the last moment", use(Confirmed, at(2)), ErrExpired)
+		same(t, "a cancel", use(Cancelled, at(3)), ErrExpired)
+		same(t, "nobody's nonce", s.UseConfirmation(ctx, "n9", "slack:U1", Confirmed, at(1)), ErrUnknown)
+		if err := use("", at(1)); err == nil || err.Error() != `"" is no outcome of a confirmation` {
+			t.Errorf("an empty outcome: %v", err)
+		}
+		same(t, "open, at its time", len(s.OpenConfirmations(ctx, at(1))), 1)
+		same(t, "open, after its time", len(s.OpenConfirmations(ctx, at(2))), 0)
+		same(t, "without outcome", len(s.OpenConfirmations(ctx, time.Time{})), 1)
+		s = restart(t, s)
+	}
+	same(t, "marked", use(Expired, at(3)), nil)
+	same(t, "marked again", use(Expired, at(3)), ErrUsed)
+	same(t, "confirmed after all", use(Confirmed, at(1)), ErrUsed)
+	same(t, "without outcome", len(s.OpenConfirmations(ctx, time.Time{})), 0)
+}
+
+func TestACodeMeansTheNewestOpenConfirmationOfItsChannel(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	add := func(nonce, channel string, made int) {
+		c := confirmation(nonce)
+		c.Place.Channel, c.Made, c.Expires = channel, at(made), at(made+30)
+		s.AddConfirmation(ctx, c)
+	}
+	add("newer", "C1", 5)
+	add("newest", "C1", 9)
+	add("older", "C1", 1)
+	add("elsewhere", "C2", 20)
+	byCode := func() string {
+		c, _ := s.ConfirmationByCode(ctx, "slack", "C1", "4F7Q")
+		return c.Nonce
+	}
+	for _, want := range []string{"newest", "newer", "older"} {
+		same(t, "by code", byCode(), want)
+		s = restart(t, s)
+		same(t, "by code after a restart", byCode(), want)
+		if err := s.UseConfirmation(ctx, want, "slack:U1", Cancelled, at(10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, ok := s.ConfirmationByCode(ctx, "slack", "C1", "4F7Q"); ok {
+		t.Errorf("a used one answers to its code: %+v", c)
+	}
+	if _, ok := s.ConfirmationByCode(ctx, "mattermost", "C2", "4F7Q"); ok {
+		t.Error("a code works in another chat")
+	}
+}
+
+// A second replica may use what this process still holds as open; the disk decides.
+func TestTheDiskHasASayInAUse(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	s.AddConfirmation(ctx, confirmation("n1"))
+	db := directly(t, s.path)
+	if _, err := db.Exec(`update confirmations set outcome = 'confirmed', used = 1, used_by = 'slack:U7'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)); !errors.Is(err, ErrUsed) {
+		t.Errorf("used twice: %v", err)
+	}
+	var by string
+	if err := db.QueryRow(`select used_by from confirmations`).Scan(&by); err != nil || by != "slack:U7" {
+		t.Errorf("the first use was replaced by %q, %v", by, err)
+	}
+}
+
+func TestOfFiftyDeliveriesOneIsNew(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, newAddress(t))
+	for id := range 20 {
+		var fresh atomic.Int32
+		var group sync.WaitGroup
+		for range 50 {
+			group.Go(func() {
+				if !s.Seen(t.Context(), "slack", fmt.Sprint(id), time.Now()) {
+					fresh.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		if fresh.Load() != 1 {
+			t.Fatalf("message %d was new %d times", id, fresh.Load())
+		}
+	}
+}

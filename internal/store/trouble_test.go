@@ -1,0 +1,439 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// bound is the longest that a call may take, whatever the disk does.
+const bound = 250 * time.Millisecond
+
+// failing is the sentence for people.
+func failing(reason string) *regexp.Regexp {
+	return regexp.MustCompile(`^The store is failing \(` + reason + `\) since \d\d:\d\d \S+; ` +
+		`what happens now is kept in memory and written when it works again\.$`)
+}
+
+var slow = regexp.MustCompile(`^The store is slow since \d\d:\d\d \S+; what happens now is kept in memory and written when it catches up\.$`)
+
+// night is what a bot does with its store in an incident, in every part, while the disk is in trouble.
+type night struct {
+	t *testing.T
+	s *Store
+}
+
+// before is what was there when all was well.
+func (n night) before() {
+	ctx := n.t.Context()
+	n.s.Seen(ctx, "slack", "before", time.Now())
+	n.s.SaveThread(ctx, Thread{Place: here, Session: "s1", Touched: at(0)})
+	n.s.BeginTurn(ctx, Turn{ID: "cut", Place: here, Began: at(0)})
+	n.s.AddConfirmation(ctx, confirmation("n1"))
+	n.s.AddConfirmation(ctx, confirmation("n2"))
+	n.s.BeginOperation(ctx, Operation{ID: "o1", Verb: "cycle", Began: at(0)})
+	n.s.SetCursor(ctx, "slack", "C1", "1")
+	n.s.Record(ctx, Entry{At: at(0), Text: "before"})
+	written(n.t, n.s)
+}
+
+// during does it all in trouble: each call is short and right.
+func (n night) during() {
+	n.t.Helper()
+	t, s, ctx := n.t, n.s, n.t.Context()
+	began := time.Now()
+	step := func(what string, got, want any) {
+		t.Helper()
+		if took := time.Since(began); took > bound {
+			t.Errorf("%s took %s", what, took)
+		}
+		same(t, what, got, want)
+		began = time.Now()
+	}
+	step("a message from before", s.Seen(ctx, "slack", "before", time.Now()), true)
+	step("a new message", s.Seen(ctx, "slack", "during", time.Now()), false)
+	step("the new message again", s.Seen(ctx, "slack", "during", time.Now()), true)
+	s.SaveThread(ctx, Thread{Place: here, Session: "s2", Touched: at(1)})
+	step("save a thread", nil, nil)
+	s.SaveThread(ctx, Thread{Place: there, Session: "s3", Touched: at(2)})
+	step("save another", nil, nil)
+	thread, _ := s.Thread(ctx, here)
+	step("a thread", thread.Session, "s2")
+	_, ok := s.Thread(ctx, Place{Chat: "nowhere"})
+	step("an unknown thread", ok, false)
+	step("threads", len(s.Threads(ctx, time.Time{})), 2)
+	s.EndTurn(ctx, "cut")
+	step("end a turn", nil, nil)
+	s.BeginTurn(ctx, Turn{ID: "t2", Place: here, Began: at(1)})
+	step("begin a turn", nil, nil)
+	s.UpdateTurn(ctx, "t2", "live", "uptime")
+	step("update a turn", nil, nil)
+	step("open turns", s.OpenTurns(ctx), []Turn{{ID: "t2", Place: here, Began: at(1), Live: "live", Doing: "uptime"}})
+	step("use a confirmation", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), nil)
+	step("use it again", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
+	s.AddConfirmation(ctx, confirmation("n3"))
+	step("add a confirmation", nil, nil)
+	s.SetCard(ctx, "n3", "card")
+	step("set a card", nil, nil)
+	step("use a new confirmation", s.UseConfirmation(ctx, "n3", "slack:U1", Confirmed, at(1)), nil)
+	_, ok = s.ConfirmationByCode(ctx, "slack", "C1", "4F7Q")
+	step("by code", ok, true)
+	step("an unknown nonce", s.UseConfirmation(ctx, "n9", "slack:U1", Confirmed, at(1)), ErrUnknown)
+	step("open confirmations", len(s.OpenConfirmations(ctx, at(1))), 1)
+	s.EndOperation(ctx, Operation{ID: "o1", Verb: "cycle", Began: at(0), Ended: at(1)})
+	step("end an operation", nil, nil)
+	s.BeginOperation(ctx, Operation{ID: "o2", Verb: "status", Began: at(1)})
+	step("begin an operation", nil, nil)
+	step("open operations", len(s.OpenOperations(ctx)), 1)
+	step("operations", len(s.Operations(ctx, 9)), 2)
+	s.SetCursor(ctx, "slack", "C1", "2")
+	step("set a cursor", nil, nil)
+	step("a cursor", s.Cursor(ctx, "slack", "C1"), "2")
+	step("an unknown cursor", s.Cursor(ctx, "slack", "C9"), "")
+	s.Record(ctx, Entry{At: at(1), Text: "during"})
+	step("record", nil, nil)
+	last := s.Entries(ctx, 1)
+	step("entries", []any{len(last), last[0].Text, last[0].Seq}, []any{1, "during", int64(0)})
+}
+
+// after is a restart when the disk works again: all is there, in order, once.
+func (n night) after() {
+	n.t.Helper()
+	t, ctx := n.t, n.t.Context()
+	written(t, n.s)
+	same(t, "trouble", n.s.Trouble(), "")
+	s := restart(t, n.s)
+	for _, id := range []string{"before", "during"} {
+		same(t, "seen "+id, s.Seen(ctx, "slack", id, time.Now()), true)
+	}
+	threads := s.Threads(ctx, time.Time{})
+	same(t, "threads", threads, []Thread{{Place: there, Session: "s3", Touched: at(2)}, {Place: here, Session: "s2", Touched: at(1)}})
+	same(t, "turns", s.OpenTurns(ctx), []Turn{{ID: "t2", Place: here, Began: at(1), Live: "live", Doing: "uptime"}})
+	same(t, "used before", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
+	same(t, "still open", s.UseConfirmation(ctx, "n2", "slack:U1", Confirmed, at(1)), nil)
+	same(t, "made and used in trouble", s.UseConfirmation(ctx, "n3", "slack:U1", Confirmed, at(1)), ErrUsed)
+	same(t, "operations", s.Operations(ctx, 9), []Operation{{ID: "o2", Verb: "status", Began: at(1)}, {ID: "o1", Verb: "cycle", Began: at(0), Ended: at(1)}})
+	same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "2")
+	var texts []string
+	for _, e := range s.Entries(ctx, 10_000) {
+		if !strings.HasPrefix(e.Text, "filler") {
+			texts = append(texts, e.Text)
+		}
+	}
+	same(t, "records", texts, []string{"during", "before"})
+}
+
+// until has records written until the store is in trouble.
+func (n night) until(want *regexp.Regexp) {
+	n.t.Helper()
+	for i := range 1000 {
+		n.s.Record(n.t.Context(), Entry{At: at(0), Text: fmt.Sprint("filler ", i, strings.Repeat(" full", 1000))})
+		if want.MatchString(n.s.Trouble()) {
+			return
+		}
+	}
+	n.t.Fatalf("no trouble came, but %q", n.s.Trouble())
+}
+
+// onDisk runs f with the store's own connection.
+func onDisk(t *testing.T, s *Store, query string) {
+	t.Helper()
+	if _, ok := ask(t.Context(), s, func(ctx context.Context, db *sql.DB) (sql.Result, error) { return db.ExecContext(ctx, query) }); !ok {
+		t.Fatalf("%s: not done", query)
+	}
+}
+
+func TestAFullDatabaseHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	n := night{t, mustOpen(t, newAddress(t))}
+	n.before()
+	onDisk(t, n.s, "pragma max_page_count = 40")
+	n.until(failing("disk full"))
+	n.during()
+	if !failing("disk full").MatchString(n.s.Trouble()) {
+		t.Errorf("trouble: %q", n.s.Trouble())
+	}
+	onDisk(t, n.s, "pragma max_page_count = 100000")
+	n.after()
+}
+
+// smallDisk mounts a file system of its own.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("SKIPPED: cannot mount a small disk here: %v", err) // the full database above fails in the same place
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, 0) })
+	return disk
+}
+
+func TestAFullDiskHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "1m")
+	n := night{t, mustOpen(t, addressOf(disk+"/bgbot.db"))}
+	n.before()
+	hog := disk + "/hog"
+	os.WriteFile(hog, make([]byte, 1<<20), 0o600) // takes what is left
+	n.until(failing("disk full"))
+	n.during()
+	os.Remove(hog)
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	n.after()
+	n.s.Close()
+}
+
+func TestABotStartsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "64k")
+	hog := disk + "/hog"
+	os.WriteFile(hog, make([]byte, 64<<10), 0o600)
+	s := mustOpen(t, addressOf(disk+"/bgbot.db"))
+	if !failing("disk full").MatchString(s.Trouble()) {
+		t.Errorf("trouble: %q", s.Trouble())
+	}
+	s.Seen(t.Context(), "slack", "m", time.Now())
+	os.Remove(hog)
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	written(t, s)
+	s = restart(t, s)
+	same(t, "seen", s.Seen(t.Context(), "slack", "m", time.Now()), true)
+	s.Close()
+}
+
+func TestABotStartsOnADiskThatTurnedReadOnly(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "64m")
+	n := night{t, mustOpen(t, addressOf(disk+"/bgbot.db"))}
+	n.before()
+	mustClose(t, n.s)
+	remount := func(flags uintptr) {
+		t.Helper()
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(syscall.MS_RDONLY)
+	s := mustOpen(t, addressOf(disk+"/bgbot.db"))
+	if !failing("the disk is read-only").MatchString(s.Trouble()) {
+		t.Errorf("trouble: %q", s.Trouble())
+	}
+	ctx := t.Context()
+	same(t, "new", s.Seen(ctx, "slack", "during", time.Now()), false)
+	same(t, "a confirmation that only the disk knows", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUnknown)
+	s.SaveThread(ctx, Thread{Place: here, Session: "newer", Touched: at(1)})
+	s.EndTurn(ctx, "cut")
+	remount(0)
+	written(t, s)
+	for range 2 { // healed; restarted
+		same(t, "seen", []bool{s.Seen(ctx, "slack", "before", time.Now()), s.Seen(ctx, "slack", "during", time.Now())}, []bool{true, true})
+		thread, _ := s.Thread(ctx, here)
+		same(t, "thread", thread.Session, "newer")
+		same(t, "turns", s.OpenTurns(ctx), []Turn(nil))
+		same(t, "confirmations", len(s.OpenConfirmations(ctx, at(1))), 2)
+		s = restart(t, s)
+	}
+	s.Close()
+}
+
+func TestALockedFileHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	n := night{t, mustOpen(t, newAddress(t))}
+	n.before()
+	other := directly(t, n.s.path)
+	other.SetMaxOpenConns(1)
+	if _, err := other.Exec("begin exclusive"); err != nil {
+		t.Fatal(err)
+	}
+	n.during()
+	eventually(t, "the trouble to be told", func() bool { return failing("another program locks the file").MatchString(n.s.Trouble()) })
+	if _, err := other.Exec("rollback"); err != nil {
+		t.Fatal(err)
+	}
+	n.after()
+}
+
+func TestAHangingDiskHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	n := night{t, mustOpen(t, newAddress(t))}
+	n.before()
+	release := hang(n.s)
+	n.during()
+	if !slow.MatchString(n.s.Trouble()) {
+		t.Errorf("trouble: %q", n.s.Trouble())
+	}
+	release()
+	n.after()
+}
+
+// hang has the writer wait, as for a disk that answers no more.
+func hang(s *Store) (release func()) {
+	hung := make(chan struct{})
+	s.asks <- func() { <-hung }
+	return func() { close(hung) }
+}
+
+func TestCloseGivesUpOnAHangingDisk(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, newAddress(t))
+	release := hang(s)
+	s.Record(t.Context(), Entry{Text: "never written"})
+	err := s.Close()
+	e, ok := errors.AsType[*Unusable](err)
+	if !ok || e.UserMessage() != "The store "+s.path+" did not close within 11s; its disk hangs." {
+		t.Errorf("close: %v", err)
+	}
+	release()
+	<-s.ended
+}
+
+func TestCloseSaysWhatIsLost(t *testing.T) {
+	t.Parallel()
+	n := night{t, mustOpen(t, newAddress(t))}
+	onDisk(t, n.s, "pragma max_page_count = 40")
+	n.until(failing("disk full"))
+	err := n.s.Close()
+	if e, ok := errors.AsType[*Unusable](err); !ok ||
+		!regexp.MustCompile(`^The store \S+ closed with \d+ entr(y|ies) unwritten \(disk full\)\.$`).MatchString(e.UserMessage()) {
+		t.Errorf("close: %v", err)
+	}
+	if n.s.Seen(t.Context(), "slack", "m", time.Now()) || !n.s.Seen(t.Context(), "slack", "m", time.Now()) {
+		t.Error("a closed store does not remember in memory")
+	}
+	if err := n.s.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+}
+
+func TestAReadOnlyConnectionIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	n := night{t, mustOpen(t, newAddress(t))}
+	n.before()
+	onDisk(t, n.s, "pragma query_only = 1")
+	n.during()
+	n.after()
+}
+
+func TestAFileThatVanishesIsWrittenAnewFromMemory(t *testing.T) {
+	t.Parallel()
+	for name, vanish := range map[string]func(path string) error{
+		"deleted":        os.Remove,
+		"moved":          func(path string) error { return os.Rename(path, path+".elsewhere") },
+		"folder deleted": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := night{t, mustOpen(t, newAddress(t))}
+			n.before()
+			if err := vanish(n.s.path); err != nil {
+				t.Fatal(err)
+			}
+			n.s.Record(t.Context(), Entry{At: at(0), Text: "after"})
+			written(t, n.s)
+			same(t, "trouble", n.s.Trouble(), "The store's file was moved or deleted while bgbot ran; a new one holds what is known now, older history is missing.")
+			s := restart(t, n.s)
+			ctx := t.Context()
+			same(t, "seen", s.Seen(ctx, "slack", "before", time.Now()), true)
+			thread, _ := s.Thread(ctx, here)
+			same(t, "thread", thread.Session, "s1")
+			same(t, "turns", len(s.OpenTurns(ctx)), 1)
+			same(t, "confirmations", len(s.OpenConfirmations(ctx, at(1))), 2)
+			same(t, "operations", len(s.OpenOperations(ctx)), 1)
+			same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "1")
+			var outcomes []string
+			for _, e := range s.Entries(ctx, 9) {
+				outcomes = append(outcomes, e.Outcome+e.Text)
+			}
+			same(t, "records", outcomes, []string{"movedthe file was moved or deleted while bgbot ran; this is a new one", "after"})
+		})
+	}
+}
+
+func TestWhatDoesNotFitIsCounted(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	n := night{t, mustOpen(t, newAddress(t))}
+	s := n.s
+	n.before()
+	release := hang(s)
+	s.SaveThread(ctx, Thread{Place: here, Session: "s2", Touched: at(1)})
+	s.EndTurn(ctx, "cut")
+	if err := s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)); err != nil {
+		t.Fatal(err)
+	}
+	const more = 100
+	for i := range mostWaiting + more {
+		s.Record(ctx, Entry{At: at(1), Text: fmt.Sprint(i)})
+	}
+	// The thread and the turn went first, for memory has them; then the oldest records; the confirmation is still there.
+	told := regexp.MustCompile(`written when it catches up; (\d+) entries too many for memory were dropped\.$`)
+	match := told.FindStringSubmatch(s.Trouble())
+	if match == nil || match[1] != fmt.Sprint(more+3) {
+		t.Errorf("trouble: %q", s.Trouble())
+	}
+	release()
+	written(t, s)
+	s = restart(t, s)
+	thread, _ := s.Thread(ctx, here)
+	same(t, "thread", thread.Session, "s2")
+	same(t, "turns", s.OpenTurns(ctx), []Turn(nil))
+	same(t, "used", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
+	var entries []Entry // ten thousand may take longer than a call waits
+	eventually(t, "the entries", func() bool {
+		entries = s.Entries(ctx, mostWaiting+more)
+		return len(entries) > 1
+	})
+	lost := entries[0]
+	same(t, "told", []string{lost.Act, lost.Outcome, lost.Text}, []string{"store", "lost", fmt.Sprint(more+3, " entries could not be written")})
+	same(t, "newest", entries[1].Text, fmt.Sprint(mostWaiting+more-1))
+	same(t, "oldest kept, and what was there before", []string{entries[len(entries)-2].Text, entries[len(entries)-1].Text}, []string{fmt.Sprint(more + 1), "before"})
+}
+
+// A statement that the database refuses for ever must not keep the others from the disk.
+func TestARefusedEntryStandsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	s.mu.Lock()
+	bad := s.enqueue(newWrite(nil, history, "insert into records (at) values (null)"))
+	s.mu.Unlock()
+	s.Record(ctx, Entry{At: at(0), Text: "good"})
+	<-bad.done
+	written(t, s)
+	var texts []string
+	for _, e := range s.Entries(ctx, 9) {
+		texts = append(texts, e.Text)
+	}
+	same(t, "records", texts, []string{"1 entry could not be written", "good"})
+	same(t, "trouble", s.Trouble(), "")
+}
+
+func TestADoneContextEndsTheWaitNotTheWrite(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, newAddress(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	release := hang(s)
+	s.Record(ctx, Entry{At: at(0), Text: "kept"})
+	s.SaveThread(ctx, Thread{Place: here, Session: "s1"})
+	if took := time.Since(began); took > Patience {
+		t.Errorf("took %s", took)
+	}
+	release()
+	written(t, s)
+	s = restart(t, s)
+	same(t, "records", s.Entries(t.Context(), 5), []Entry{{At: at(0), Text: "kept", Seq: 1}})
+}
