@@ -47,7 +47,10 @@ type Folded struct{ Message string }
 
 // Notice is something a person waits longer for: the API is retried, the conversation is compacted, nothing was heard
 // for a while. Text is a sentence.
-type Notice struct{ Text string }
+type Notice struct {
+	Text  string
+	Model bool // it is the model that does not answer; the verbs still work
+}
 
 // Result ends a turn that ended by itself, well or not.
 type Result struct {

@@ -1,0 +1,241 @@
+package agentrun
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+// startLimit is how long the CLI may take to be ready. It needs 0.4 s; eight at once 2.3 s (measured).
+const startLimit = 30 * time.Second
+
+// Runner runs turns, many at once, each session one at a time. Its methods may be called from many goroutines at once.
+type Runner struct {
+	cfg        Config
+	family     string // the mark of every bot that uses this folder
+	id         string // the mark of this one
+	startLimit time.Duration
+	ctx        context.Context //nolint:containedctx // the lifetime of all turns
+	cancel     context.CancelCauseFunc
+	wg         sync.WaitGroup // turns and keepers
+
+	mu       sync.Mutex // guards the rest
+	closed   bool
+	lock     *os.File
+	sessions map[string]*session
+	live     int // slots taken, by a process or on its way to one
+	line     []*waiter
+}
+
+// session is one conversation.
+type session struct {
+	id    string
+	turn  chan struct{} // holds a token while a turn runs: two processes would fork the transcript
+	known bool          // it ran here before; the turn's to read and write
+
+	keeper *keeper // of the idle process, if any; guarded by Runner.mu
+}
+
+// New checks the configuration. Nothing is started or written. Errors are for a person, and name the key and the mend.
+func New(cfg Config) (*Runner, error) {
+	cfg, err := cfg.validate()
+	if err != nil {
+		return nil, err
+	}
+	// Orphans of a CLI that has died come to us, instead of to init, and can be found.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("become subreaper: %w", err)
+	}
+	sum := sha256.Sum256([]byte(cfg.Dir))
+	family := hex.EncodeToString(sum[:6])
+	r := &Runner{
+		cfg: cfg, family: family, id: family + "." + rand.Text()[:8], startLimit: startLimit, sessions: map[string]*session{},
+	}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	return r, nil
+}
+
+// Check says whether the CLI is there and of the pinned version.
+func (r *Runner) Check(ctx context.Context) error {
+	path, err := r.cfg.locate()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.startLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"}
+	cmd.WaitDelay = afterExit
+	out, err := cmd.Output()
+	if err != nil {
+		return &Ended{Reason: fmt.Sprintf("%s --version fails: install claude %s, or set agent.command to it.", path, r.cfg.Version), Err: err}
+	}
+	if got, _, _ := strings.Cut(strings.TrimSpace(string(out)), " "); got != r.cfg.Version {
+		return &Ended{Reason: fmt.Sprintf("%s is claude %s and not %s: install the pinned version, or set agent.command to it.", path, brief(got), r.cfg.Version)}
+	}
+	return nil
+}
+
+// locate finds the CLI.
+func (c *Config) locate() (string, error) {
+	path, err := exec.LookPath(c.Command)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return "", &Ended{Reason: fmt.Sprintf("The claude CLI is not there (agent.command is %q): install claude %s, or set agent.command to its path.", c.Command, c.Version), Err: err}
+	}
+	return path, nil
+}
+
+// Sweep ends what a former bot with the same folder left running, and says how many processes that were. It is called
+// once, before the first turn.
+func (r *Runner) Sweep(ctx context.Context) (ended int, err error) {
+	if err := r.claim(); err != nil {
+		return 0, err
+	}
+	if live, _ := r.Live(); live > 0 {
+		return 0, fmt.Errorf("sweep: %d processes of this bot are running", live)
+	}
+	found := newTally()
+	found.hunt(ctx, kin{mark: r.family + ".", dir: filepath.Join(r.cfg.Dir, "sessions")})
+	if found.err != nil {
+		return found.ended(), fmt.Errorf("sweep: %w", found.err)
+	}
+	if len(found.left) > 0 {
+		return found.ended(), &Ended{Reason: fmt.Sprintf("Processes of a former bot cannot be ended: pids %v.", found.left), Err: context.Cause(ctx)}
+	}
+	return found.ended(), nil
+}
+
+// claim makes this runner the only one that uses the folder: two would fork the transcripts.
+func (r *Runner) claim() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lock != nil {
+		return nil
+	}
+	if err := os.MkdirAll(r.cfg.Dir, 0o700); err != nil {
+		return &Ended{Reason: "The folder for agent sessions cannot be made: " + err.Error() + "." + verbsWork, Err: err}
+	}
+	f, err := os.OpenFile(filepath.Join(r.cfg.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return &Ended{Reason: "The folder for agent sessions cannot be written: " + err.Error() + "." + verbsWork, Err: err}
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits an int
+		_ = f.Close()
+		return &Ended{Reason: fmt.Sprintf("Another bgbot uses the folder %s for agent sessions: stop that one first.", r.cfg.Dir) + verbsWork, Err: err}
+	}
+	r.lock = f
+	return nil
+}
+
+// Live counts the running processes, and the turns that wait for one.
+func (r *Runner) Live() (live, waiting int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.live, len(r.line)
+}
+
+// Close stops all turns with [ErrClosed], ends all processes and returns when nothing is left. When ctx is done first,
+// it stops being gentle.
+func (r *Runner) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.cancel(ErrClosed)
+	done := make(chan struct{})
+	go func() { r.wg.Wait(); close(done) }()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		found := newTally()
+		found.sweep(kin{mark: r.id + "-", dir: filepath.Join(r.cfg.Dir, "sessions")})
+		<-done
+		err = context.Cause(ctx)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lock != nil {
+		_ = r.lock.Close()
+		r.lock = nil
+	}
+	return err
+}
+
+// Start runs a prompt and returns at once. The turn ends early when ctx does, with its cause; gate is asked before each
+// command. A session runs one turn at a time: a second one waits.
+func (r *Runner) Start(ctx context.Context, prompt Prompt, gate Gate) *Turn {
+	if prompt.Model == "" {
+		prompt.Model = r.cfg.Model
+	}
+	t := &Turn{
+		r: r, prompt: prompt, gate: gate, began: time.Now(), events: newFeed(),
+		proven: make(chan struct{}), done: make(chan struct{}), waiting: map[string]string{},
+	}
+	t.ctx, t.cancel = context.WithCancelCause(ctx)
+	s, err := r.admitTurn(prompt)
+	if err != nil {
+		t.cancel(err)
+		t.finish(err)
+		return t
+	}
+	t.uuid = r.uuid(prompt.Session, prompt.ID)
+	forget := context.AfterFunc(r.ctx, func() { t.cancel(context.Cause(r.ctx)) })
+	go func() {
+		defer r.wg.Done()
+		defer forget()
+		t.finish(t.run(s))
+	}()
+	return t
+}
+
+// admitTurn checks a prompt and counts its turn; shutdown refuses newcomers under the same lock.
+func (r *Runner) admitTurn(prompt Prompt) (*session, error) {
+	id, err := uuid.Parse(prompt.Session)
+	switch {
+	case err != nil || id.String() != prompt.Session:
+		return nil, reject("The session %q is not a UUID.", prompt.Session)
+	case strings.TrimSpace(prompt.Text) == "":
+		return nil, reject("The message is empty.")
+	case !modelName.MatchString(prompt.Model):
+		return nil, reject("%q is not the name of a model, such as sonnet.", prompt.Model)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	s := r.sessions[prompt.Session]
+	if s == nil {
+		s = &session{id: prompt.Session, turn: make(chan struct{}, 1)}
+		r.sessions[prompt.Session] = s
+	}
+	r.wg.Add(1)
+	return s, nil
+}
+
+// uuid makes the CLI's message id: the same id of a chat yields the same one, so that a message runs once.
+func (r *Runner) uuid(session, id string) string {
+	space, err := uuid.Parse(session)
+	if err != nil {
+		space = uuid.NameSpaceURL
+	}
+	return uuid.NewSHA1(space, []byte(id)).String()
+}
+
+func (r *Runner) kinOf(session string) kin {
+	return kin{mark: r.id + "-" + session, dir: r.cfg.place(session).root}
+}
