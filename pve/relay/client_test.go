@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"bgbot/internal/sshagent"
+
 	"bgbot/pve"
 )
 
@@ -73,12 +74,7 @@ func newKey(t testing.TB) ssh.Signer {
 // shell gives the holder of key a shell in which `ssh pve VERB` works, as the agent has it.
 func shell(t testing.TB, s *Server, key ssh.Signer) (run func(command string) (stdout, stderr string, exit int)) {
 	t.Helper()
-	if _, err := exec.LookPath("ssh"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("ssh is missing; install openssh-client")
-		}
-		t.Skip("NOT TESTED: ssh is missing")
-	}
+	needSSH(t)
 	a, err := sshagent.Open(filepath.Join(t.TempDir(), "ssh"), []sshagent.Alias{
 		{Name: "pve", Address: s.Address(), User: User, HostKey: s.HostKey(), Signer: key},
 	}, slog.New(slog.DiscardHandler))
@@ -100,24 +96,24 @@ func shell(t testing.TB, s *Server, key ssh.Signer) (run func(command string) (s
 }
 
 // dial logs in as a raw client.
-func dial(s *Server, user string, key ssh.Signer) (*ssh.Client, error) {
+func dial(s *Server, key ssh.Signer) (*ssh.Client, error) {
 	return ssh.Dial("tcp", s.Address(), &ssh.ClientConfig{
-		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
+		User: User, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
 		HostKeyCallback: ssh.FixedHostKey(s.HostKey()), Timeout: tooLong,
 	})
 }
 
-// guest admits a new key and logs in with it.
-func guestOf(t *testing.T, s *Server, h Handler) (client *ssh.Client, revoke func()) {
+// guestOf admits a new key and logs in with it.
+func guestOf(t *testing.T, s *Server, h Handler) *ssh.Client {
 	t.Helper()
 	key := newKey(t)
-	revoke = s.Admit("thread-1", key.PublicKey(), h)
-	client, err := dial(s, User, key)
+	s.Admit("thread-1", key.PublicKey(), h)
+	client, err := dial(s, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	return client, revoke
+	return client
 }
 
 func newSession(t *testing.T, c *ssh.Client) *ssh.Session {
@@ -157,4 +153,15 @@ func rawDial(t *testing.T, s *Server) net.Conn {
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(tooLong))
 	return c
+}
+
+// needSSH makes a missing ssh a failure where tests must be complete.
+func needSSH(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("ssh"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("ssh is missing; install openssh-client")
+		}
+		t.Skip("NOT TESTED: ssh is missing")
+	}
 }

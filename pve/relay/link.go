@@ -67,7 +67,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	conn, chans, reqs, err := ssh.NewServerConn(raw, s.config())
 	stopLogin()
 	if err != nil {
-		s.log.Warn("relay refused a login", "err", err)
+		s.log.WarnContext(ctx, "relay refused a login", "err", err)
 		return
 	}
 	reads, end := context.WithCancelCause(ctx)
@@ -80,7 +80,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	wg.Go(func() { ssh.DiscardRequests(reqs) }) // keepalives want an answer, forwardings are refused by it
 	g := s.join(conn.Permissions, l)
 	if g == nil {
-		s.log.Warn("relay closed a connection", "reason", "revoked, or too many at once")
+		s.log.WarnContext(ctx, "relay closed a connection", "reason", "revoked, or too many at once")
 		return
 	}
 	defer s.part(g, l)
@@ -182,7 +182,7 @@ func (s *Server) answer(reads context.Context, g *guest, l *link, ch ssh.Channel
 func (s *Server) run(reads context.Context, g *guest, l *link, out *printer, command string) pve.Exit {
 	verb, err := pve.ParseVerb(command)
 	if err != nil {
-		s.log.Warn("relay refused a command", "session", g.name, "err", err)
+		s.log.WarnContext(reads, "relay refused a command", "session", g.name, "err", err)
 		out.fail(err)
 		return pve.Rejected
 	}
@@ -203,7 +203,7 @@ func (s *Server) run(reads context.Context, g *guest, l *link, out *printer, com
 	case err == nil && report.Result.Text == "":
 		report.Result.Text = exit.Sentence()
 	}
-	s.log.Info("relay ran a verb", "session", g.name, "verb", verb, "op", report.Result.Op,
+	s.log.InfoContext(ctx, "relay ran a verb", "session", g.name, "verb", verb, "op", report.Result.Op,
 		"exit", int(exit), "took", time.Since(began), "err", err)
 	out.report(report)
 	if err != nil {

@@ -131,7 +131,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			}
 			return nil
 		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED):
-			s.log.Error("relay cannot accept", "err", err)
+			s.log.ErrorContext(ctx, "relay cannot accept", "err", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
@@ -139,7 +139,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("relay: %w", err)
 		case !s.enter():
-			s.log.Warn("relay is full", "connections", maxConns)
+			s.log.WarnContext(ctx, "relay is full", "connections", maxConns)
 			_ = c.Close()
 		default:
 			s.wg.Go(func() {

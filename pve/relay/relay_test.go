@@ -52,7 +52,7 @@ func TestStepsArriveAsTheyHappen(t *testing.T) {
 	t.Parallel()
 	s, _ := serve(t)
 	seen := make(chan struct{})
-	client, _ := guestOf(t, s, func(_ context.Context, _ pve.Verb, step func(pve.Step)) (pve.Report, error) {
+	client := guestOf(t, s, func(_ context.Context, _ pve.Verb, step func(pve.Step)) (pve.Report, error) {
 		step(pve.Step{Step: "stop", State: pve.StepStart})
 		wait(t, seen) // the handler ends only after the client has read the step
 		return pve.Report{Result: pve.Result{Text: "stopped"}}, nil
@@ -92,7 +92,7 @@ func TestEveryOutcomeHasItsExitAndItsWords(t *testing.T) {
 		{pve.Done, told("The Proxmox host did not answer."), 7, "", "The Proxmox host did not answer.\n"},
 		{pve.Done, errors.New("dial 10.0.0.1: secret"), 7, "", "That failed inside the bot; its log says why.\n"},
 	} {
-		client, _ := guestOf(t, s, func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
+		client := guestOf(t, s, func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
 			return pve.Report{Result: pve.Result{Exit: c.exit}}, c.err
 		})
 		session := newSession(t, client)
@@ -124,10 +124,10 @@ func TestAClientThatHangsUpEndsAReadButNoChange(t *testing.T) {
 		case <-release:
 		}
 		causes <- context.Cause(ctx)
-		return pve.Report{}, nil
+		return pve.Report{Result: pve.Result{Verb: v}}, ctx.Err()
 	}
 	hangUp := func(verb string) {
-		client, _ := guestOf(t, s, handler)
+		client := guestOf(t, s, handler)
 		session := newSession(t, client)
 		out, err := session.StdoutPipe()
 		if err != nil {
@@ -156,7 +156,7 @@ func TestAClientThatDoesNotReadHoldsNoChangeUp(t *testing.T) {
 	t.Parallel()
 	s, _ := serve(t)
 	done := make(chan struct{})
-	client, _ := guestOf(t, s, func(_ context.Context, _ pve.Verb, step func(pve.Step)) (pve.Report, error) {
+	client := guestOf(t, s, func(_ context.Context, _ pve.Verb, step func(pve.Step)) (pve.Report, error) {
 		text := strings.Repeat("x", 1<<10)
 		for range 8 << 10 { // 8 MiB, four times SSH's window
 			step(pve.Step{Step: "stop", State: pve.StepOK, Text: text})
@@ -178,12 +178,12 @@ func TestTheEndWaitsForAChangeAndItsClientIsTold(t *testing.T) {
 	t.Parallel()
 	s, stop := serve(t)
 	running, release, readEnded := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	changing, _ := guestOf(t, s, func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
+	changing := guestOf(t, s, func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
 		close(running)
 		<-release
 		return pve.Report{Result: pve.Result{Text: "stopped"}}, nil
 	})
-	reading, _ := guestOf(t, s, func(ctx context.Context, _ pve.Verb, step func(pve.Step)) (pve.Report, error) {
+	reading := guestOf(t, s, func(ctx context.Context, _ pve.Verb, step func(pve.Step)) (pve.Report, error) {
 		step(pve.Step{Step: "status", State: pve.StepStart})
 		<-ctx.Done()
 		readEnded <- context.Cause(ctx)
@@ -228,9 +228,9 @@ func TestTheEndWaitsForAChangeAndItsClientIsTold(t *testing.T) {
 // Not parallel: it looks at all goroutines.
 func TestTheEndLeavesNothingBehind(t *testing.T) {
 	s, stop := serve(t)
-	client, _ := guestOf(t, s, func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) { return pve.Report{}, nil })
+	client := guestOf(t, s, func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) { return pve.Report{}, nil })
 	rawDial(t, s) // a client that never speaks
-	idle, _ := guestOf(t, s, never(t))
+	idle := guestOf(t, s, never(t))
 	if err := newSession(t, client).Run("status"); err != nil {
 		t.Error(err)
 	}
@@ -242,7 +242,7 @@ func TestTheEndLeavesNothingBehind(t *testing.T) {
 	if _, err := idle.NewSession(); err == nil {
 		t.Error("a connection is still served")
 	}
-	if _, err := dial(s, User, newKey(t)); err == nil {
+	if _, err := dial(s, newKey(t)); err == nil {
 		t.Error("it still listens")
 	}
 	stacks := make([]byte, 1<<20)

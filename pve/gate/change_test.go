@@ -1,0 +1,266 @@
+package gate_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bgbot/pve"
+)
+
+const before = "accepted ok, lock ok, forensics ok, identify ok, check ok, "
+
+func TestCycleEndsTheOldQEMUAndStartsANewOne(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	old := h.pid()
+	r := h.run("cycle")
+	fresh := h.pid()
+	if r.exit != pve.Done || r.result.Status != "running" || !strings.HasPrefix(r.result.Text, "VM 102 was cycled in ") ||
+		!strings.HasSuffix(r.result.Text, fmt.Sprintf(": QEMU %d is gone, QEMU %d runs.", old, fresh)) {
+		t.Errorf("got %+v\n%s", r.result, r.out)
+	}
+	r.wantTrail(before + "stop ok, stopped ok, start ok, running ok")
+	if got := h.qemus(); old == fresh || !slices.Equal(got, []int{fresh}) {
+		t.Errorf("QEMU %d was to be replaced; now there are %v and the pid file says %d", old, got, fresh)
+	}
+	if first := r.steps[0]; first.Step != "op" || first.Op != r.result.Op || len(first.Op) != 4 {
+		t.Errorf("the op id does not come first: %+v", first)
+	}
+	if got := h.changed(); !slices.Equal(got, []string{"stop", "start"}) {
+		t.Errorf("qm was called with %v", got)
+	}
+}
+
+func TestAWedgedQEMUIsKilledAndProvenDead(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM("-wedged")
+	h.file("stop-lies", "") // qm exits 0 and removes the pid file while QEMU lives, as the real one may
+	old := h.pid()
+	r := h.run("cycle")
+	r.wantTrail(before + "stop ok, term fail, kill ok, stopped ok, start ok, running ok")
+	if r.exit != pve.Done || slices.Contains(h.qemus(), old) {
+		t.Errorf("exit %d, QEMU %d among %v", r.exit, old, h.qemus())
+	}
+}
+
+func TestAStopWhoseQmHangsComesTrueWithoutQm(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	for _, verb := range []string{"config", "status", "pending"} {
+		h.file("hang-"+verb, "")
+	}
+	r := h.run("stop")
+	r.wantTrail("accepted ok, lock ok, forensics ok, identify ok, check fail, stop ok, stopped ok")
+	r.want(pve.Done, firstLine(r.result.Text))
+	if r.result.Status != "stopped" || len(h.qemus()) != 0 {
+		t.Errorf("got %q with QEMUs %v", r.result.Text, h.qemus())
+	}
+}
+
+func TestACycleIsNotBegunWhenQmHangs(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	old := h.pid()
+	h.file("hang-config", "")
+	h.run("cycle").want(pve.Failed, "qm config did not come back (no answer within 15s).")
+	if h.pid() != old || len(h.changed()) != 0 {
+		t.Errorf("something was changed: pid %d to %d, %v", old, h.pid(), h.changed())
+	}
+}
+
+func TestRefusalsChangeNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		arrange func(*host)
+		verb    string
+		exit    pve.Exit
+		first   string
+	}{
+		"locked": {
+			func(h *host) { h.file("config", "lock: backup\nname: devvm\n") }, "cycle",
+			pve.Refused, "VM 102 is locked (backup); nothing was changed.",
+		},
+		"locked as qm stop says": {
+			func(h *host) { h.file("fail-stop", "VM is locked (snapshot)\n") }, "stop",
+			pve.Refused, "VM 102 is locked (snapshot); nothing was changed.",
+		},
+		"managed by HA": {
+			func(h *host) {
+				h.script("ha-manager", "#!/bin/sh\nprintf 'ct:102\\n\\nvm: 102\\n\\tstate started\\n'\n")
+			}, "cycle",
+			pve.Refused, "VM 102 is managed by HA, which decides itself; nothing was changed here.",
+		},
+		"HA took the request": {
+			func(h *host) { h.file("say-stop", "Requesting HA stop for VM 102\n") }, "cycle",
+			pve.Refused, "VM 102 is managed by HA, which decides itself; nothing was changed here.",
+		},
+		"qm stop fails": {
+			func(h *host) { h.file("fail-stop", "cluster not ready - no quorum?\n") }, "cycle",
+			pve.Failed, "qm stop failed: cluster not ready - no quorum?",
+		},
+		"the flock is taken": {
+			func(h *host) {
+				h.file("fail-stop", "trying to acquire lock...\ncan't lock file '/var/lock/qemu-server/lock-102.conf' - got timeout\n")
+			}, "cycle",
+			pve.Failed, "qm stop failed: another task on the host holds the lock of VM 102.",
+		},
+		"no such VM": {
+			func(h *host) {
+				h.file("fail-config", "Configuration file 'nodes/pve/qemu-server/102.conf' does not exist\n")
+			}, "cycle",
+			pve.Failed, "qm config failed: Configuration file 'nodes/pve/qemu-server/102.conf' does not exist",
+		},
+		"reset of a silent QEMU": {
+			func(h *host) { h.file("fail-reset", "VM 102 qmp command 'system_reset' failed - got timeout\n") }, "reset",
+			pve.Failed, "qm reset failed: VM 102 qmp command 'system_reset' failed - got timeout",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t).withVM()
+			old := h.pid()
+			c.arrange(h)
+			h.run(c.verb).want(c.exit, c.first)
+			if h.pid() != old || !slices.Equal(h.qemus(), []int{old}) {
+				t.Errorf("QEMU was %d, now %v", old, h.qemus())
+			}
+		})
+	}
+}
+
+func TestVerbsThatFindTheirWorkDone(t *testing.T) {
+	t.Parallel()
+	running, stopped := newHost(t).withVM(), newHost(t)
+	r := running.run("start")
+	r.want(pve.Done, firstLine(r.result.Text))
+	if want := fmt.Sprintf("VM 102 is already running: QEMU %d, up ", running.pid()); !strings.HasPrefix(r.result.Text, want) {
+		t.Errorf("got %q, want %q", r.result.Text, want)
+	}
+	r.wantTrail("accepted ok, lock ok, forensics ok, identify ok, start skip")
+	stopped.run("stop").want(pve.Done, "VM 102 is already stopped.").wantTrail(before + "stop skip, stopped ok")
+	stopped.run("reset").want(pve.Failed, "VM 102 is not running: there is nothing to reset. Use start.")
+	if got := append(running.changed(), stopped.changed()...); len(got) != 0 {
+		t.Errorf("qm was called with %v", got)
+	}
+}
+
+func TestStartAndResetAndStop(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.run("start")
+	r.wantTrail(before + "start ok, running ok")
+	old := h.pid()
+	h.run("reset").want(pve.Done, fmt.Sprintf("VM 102 was reset: the guest boots again inside QEMU %d.", old))
+	h.run("stop").want(pve.Done, fmt.Sprintf("VM 102 is stopped: QEMU %d is gone.", old))
+	if len(h.qemus()) != 0 {
+		t.Errorf("left: %v", h.qemus())
+	}
+}
+
+func TestAFailedStartPassesQmsWordsOn(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	h.file("fail-start", "kvm: -drive file=x: Could not open 'x'\nstart failed: QEMU exited with code 1\n")
+	r := h.run("cycle").want(pve.Failed, "qm start failed: kvm: -drive file=x: Could not open 'x'")
+	if !strings.Contains(r.result.Text, "start failed: QEMU exited with code 1") || r.result.Status != "stopped" {
+		t.Errorf("got %+v", r.result)
+	}
+}
+
+func TestAStartThatMeetsTheCleanUpTriesOnceMore(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.file("once-start", "can't lock file '/var/lock/qemu-server/lock-102.conf' - got timeout\n")
+	h.run("start").wantTrail(before + "start fail, start ok, running ok")
+}
+
+func TestAStartThatLeavesNoProcessIsNotCalledDone(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.file("say-start", "")
+	h.run("start").want(pve.Unverified, "VM 102 was started, but no new QEMU was seen within 20s. Ask status.")
+}
+
+func TestNothingIsStartedBesideAQEMUThatQmDoesNotSee(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	pid := h.pid()
+	if err := os.Remove(h.path("run/qemu-server/102.pid")); err != nil {
+		t.Fatal(err)
+	}
+	r := h.run("start")
+	if want := fmt.Sprintf("VM 102 is already running: QEMU %d, up", pid); !strings.HasPrefix(r.result.Text, want) {
+		t.Errorf("got %q, want %q", r.result.Text, want)
+	}
+	h.end()
+	await(t, "the end of QEMU", func() bool { return len(h.qemus()) == 0 })
+	h.file("say-status", "status: running\n")
+	h.run("cycle").want(pve.Refused, `VM 102 is "running" for qm, but its QEMU cannot be found, so it is not provably dead; nothing was started.`)
+	if got := h.changed(); len(got) != 0 {
+		t.Errorf("qm was called with %v", got)
+	}
+}
+
+func TestVM1020IsNotTakenFor102(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	other := exec.CommandContext(t.Context(), h.path("qemu-system-x86_64"), "-id", "1020", "-pidfile", h.path("run/qemu-server/1020.pid"))
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
+	await(t, "QEMU of VM 1020", func() bool { _, err := os.Stat(h.path("run/qemu-server/1020.pid")); return err == nil })
+	// The worst case: a stale pid file of 102 whose number now belongs to VM 1020.
+	h.end102()
+	h.file("run/qemu-server/102.pid", fmt.Sprintln(other.Process.Pid))
+	h.run("stop").want(pve.Done, "VM 102 is already stopped.")
+	if !slices.Contains(h.qemus(), other.Process.Pid) {
+		t.Error("the QEMU of VM 1020 was ended")
+	}
+}
+
+// end102 ends the QEMU of the VM alone.
+func (h *host) end102() {
+	h.t.Helper()
+	pid := h.pid()
+	_ = unix.Kill(pid, unix.SIGKILL)
+	await(h.t, "the end of QEMU", func() bool { return !slices.Contains(h.qemus(), pid) })
+}
+
+func TestASecondChangeIsToldWhoIsAtIt(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	h.file("slow-stop", "1")
+	first := make(chan ran, 1)
+	go func() { first <- h.run("cycle") }()
+	await(t, "qm stop", func() bool { return slices.Contains(h.calls(), "stop") })
+	began := time.Now()
+	second := h.run("stop")
+	took := time.Since(began)
+	status := h.run("status") // takes no lock
+	one := <-first
+	if want := fmt.Sprintf("Busy: cycle by test, op %s is running: `stop` since ", one.result.Op); second.exit != pve.Busy || !strings.HasPrefix(second.result.Text, want) {
+		t.Errorf("got %d %q, want %d %q", second.exit, second.result.Text, pve.Busy, want)
+	}
+	if took > time.Second {
+		t.Errorf("it took %s to say busy", took)
+	}
+	if status.exit != pve.Done || !strings.Contains(status.result.LastOp, "op "+one.result.Op+" is running: `stop`") {
+		t.Errorf("status says %q", status.result.LastOp)
+	}
+	if one.exit != pve.Done {
+		t.Errorf("the first ended with %d: %s", one.exit, one.result.Text)
+	}
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
