@@ -188,8 +188,8 @@ func TestTheKeyWorksForNoOtherHostAndNoOtherUser(t *testing.T) {
 	key := newKey(t)
 	h, evil := newHost(t, key.PublicKey()), newHost(t, key.PublicKey())
 	s := open(t, h.alias("devvm", key))
-	real := needProgram(t, "ssh")
-	free := real + " -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+	program := needProgram(t, "ssh")
+	free := program + " -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
 	_, port, err := net.SplitHostPort(evil.address)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestTheKeyWorksForNoOtherHostAndNoOtherUser(t *testing.T) {
 	al := h.alias("devvm", key)
 	al.User = "breakglass" // the host would let h.user in
 	low := open(t, al)
-	low.wantRefused(real+" -F "+low.agent.dir+"/config -l "+h.user+" devvm true", "is not the one for this host")
+	low.wantRefused(program+" -F "+low.agent.dir+"/config -l "+h.user+" devvm true", "is not the one for this host")
 
 	// The host may be reached with the agent forwarded, but what comes back from there gets nothing.
 	_, port, err = net.SplitHostPort(h.address)
@@ -220,12 +220,7 @@ func TestAnotherUserIsNotServed(t *testing.T) {
 	}
 	add := needProgram(t, "ssh-add")
 	key := newKey(t)
-	// Outside of t.TempDir, whose parents only their owner may pass.
-	dir, err := os.MkdirTemp("/tmp", "peer-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := t.TempDir()
 	log := &journal{t: t}
 	a, err := Open(dir, []Alias{{Name: "devvm", Address: "127.0.0.1:1", User: "u", HostKey: key.PublicKey(), Signer: key}},
 		slog.New(slog.NewTextHandler(log, nil)))
@@ -233,8 +228,8 @@ func TestAnotherUserIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	// Say that both walls before the last one have fallen.
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(a.socket, 0o666)); err != nil {
+	// Say that all walls before the last one have fallen.
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(a.socket, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), add, "-L")

@@ -28,7 +28,7 @@ func (e *KeyFileError) UserMessage() string { return "The key file " + e.Path + 
 // but its owner may read. Its errors are [KeyFileError]s.
 func ReadKey(path string) (ssh.Signer, error) {
 	// O_NONBLOCK: opening a FIFO must not wait for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the path is the operator's own setting
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, unopened(path, err)
 	}

@@ -93,7 +93,7 @@ func (h *host) newHostKey() {
 }
 
 // certify gives the host a certificate by ca for the principals.
-func (h *host) certify(ca ssh.Signer, principals ...string) *ssh.Certificate {
+func (h *host) certify(ca ssh.Signer, principals ...string) {
 	h.t.Helper()
 	cert := hostCert(h.t, h.key.PublicKey(), ca, principals...)
 	h.write("host_key-cert.pub", string(ssh.MarshalAuthorizedKey(cert)))
@@ -102,7 +102,6 @@ func (h *host) certify(ca ssh.Signer, principals ...string) *ssh.Certificate {
 		h.t.Fatal(err)
 	}
 	h.write("sshd_config", string(config)+"HostCertificate "+filepath.Join(h.dir, "host_key-cert.pub")+"\n")
-	return cert
 }
 
 func (h *host) write(name, text string) {

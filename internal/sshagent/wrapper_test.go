@@ -74,7 +74,7 @@ func TestTheWrapperPassesTheCommandOnAsItIs(t *testing.T) {
 		`ssh devvm -- echo a`:                              "a\n",
 		`ssh -tt -T -q devvm echo a`:                       "a\n",
 		`ssh devvm echo -o ProxyCommand=id`:                "-o ProxyCommand=id\n",
-		`ssh devvm 'echo one; true' -x`:                  "one\n",
+		`ssh devvm 'echo one; true' -x`:                    "one\n",
 		"ssh devvm <<'EOF'\necho from stdin\nEOF":          "from stdin\n",
 		`ssh devvm 'test -t 0 && echo tty || echo no tty'`: "no tty\n",
 	} {
@@ -92,7 +92,7 @@ func TestTheUsersOwnFilesAreNotNamed(t *testing.T) {
 	if exit != 0 {
 		t.Fatal(errs)
 	}
-	for _, line := range strings.Split(out, "\n") {
+	for line := range strings.SplitSeq(out, "\n") {
 		if strings.Contains(line, ".ssh") || strings.Contains(line, "/etc/ssh") && !strings.HasPrefix(line, "xauth") {
 			t.Errorf("ssh would use %s", line)
 		}
