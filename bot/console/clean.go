@@ -55,9 +55,6 @@ func harmful(r rune) bool {
 	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unicode.Co, r)
 }
 
-// longest is how far the end of a string sequence is looked for.
-const longest = 1 << 16
-
 // sequence is the length of the escape sequence that s begins with; 0 if it begins with none, or with one that does not
 // end. Seven-bit and eight-bit introducers (ECMA-48) are the same.
 func sequence(s string) int {
@@ -99,7 +96,7 @@ func escape(s string) int {
 
 // control is CSI, parameters and intermediates, one final byte.
 func control(s string, i int) int {
-	for ; i < len(s) && i < longest; i++ {
+	for ; i < len(s); i++ {
 		switch {
 		case s[i] >= 0x20 && s[i] <= 0x3f:
 		case s[i] >= 0x40 && s[i] <= 0x7e:
@@ -111,17 +108,20 @@ func control(s string, i int) int {
 	return 0
 }
 
-// quoted is a string that BEL or ST ends.
+// quoted is a string that BEL or ST ends. Any other control means that it does not end: so no byte is looked at twice,
+// and a flood of introducers costs no more than other text.
 func quoted(s string, i int) int {
-	for ; i < len(s) && i < longest; i++ {
+	for i < len(s) {
+		r, n := utf8.DecodeRuneInString(s[i:])
 		switch {
-		case s[i] == 0x07:
-			return i + 1
-		case strings.HasPrefix(s[i:], "\x1b\\"), strings.HasPrefix(s[i:], "\u009c"):
+		case r == 0x07, r == 0x9c:
+			return i + n
+		case strings.HasPrefix(s[i:], "\x1b\\"):
 			return i + 2
-		case s[i] == 0x1b:
+		case unicode.IsControl(r):
 			return 0
 		}
+		i += n
 	}
 	return 0
 }

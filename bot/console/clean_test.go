@@ -3,6 +3,7 @@ package console
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -53,4 +54,15 @@ func FuzzClean(f *testing.F) {
 			t.Fatalf("clean is not stable: %q, then %q", got, again)
 		}
 	})
+}
+
+func TestAFloodOfIntroducersIsQuick(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"\u009d", "\x1b]", "\x1b[", "\x1bP1", "\u009b1;"} {
+		start := time.Now()
+		clean(strings.Repeat(s, 1<<20/len(s)))
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("a megabyte of %q took %v", s, took)
+		}
+	}
 }

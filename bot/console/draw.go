@@ -75,12 +75,13 @@ func (s *screen) body(e *entry) []string {
 		lines = append(lines, wrapped("file: "+f, width)...)
 	}
 	for i, line := range lines {
-		switch {
-		case e.from == note:
+		switch e.from {
+		case theBot:
+		case note:
 			line = faint.Render(line)
-		case e.from == alert:
+		case alert:
 			line = urgent.Render(line)
-		case e.from == person:
+		case person:
 			line = mine.Render(line)
 		}
 		lines[i] = rest + line
@@ -137,7 +138,7 @@ func (s *screen) buttons(e *entry) []row {
 		if numbered {
 			label = fmt.Sprintf("[%d %s]", i+1, ch.Label)
 		}
-		label = cut(label, max(s.width-left, 3))
+		label = cut(label, max(s.width-left, 1))
 		at := lipgloss.Width(r.text)
 		if len(r.spots) > 0 {
 			at += 2

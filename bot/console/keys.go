@@ -209,11 +209,11 @@ func (s *screen) wheel(m tea.Mouse) {
 }
 
 // mouseAt presses the button under the pointer; a dangerous one must have been chosen before.
-func (s *screen) mouseAt(m tea.Mouse) tea.Cmd {
+func (s *screen) mouseAt(m tea.Mouse) {
 	s.armed = false
 	y := m.Y - s.top
 	if m.Button != tea.MouseLeft || y < 0 || y >= len(s.rowsAt) {
-		return nil
+		return
 	}
 	r := s.rowsAt[y]
 	for _, sp := range r.spots {
@@ -224,11 +224,10 @@ func (s *screen) mouseAt(m tea.Mouse) tea.Cmd {
 		at := focus{r.entry.id, ch.ID}
 		if ch.Danger && s.focus != at {
 			s.focus = at
-			return nil
+			return
 		}
 		s.press(r.entry, ch)
-		return nil
+		return
 	}
 	s.focus = focus{}
-	return nil
 }

@@ -1,12 +1,12 @@
 package console
 
 import (
-	"slices"
 	"strings"
 
 	"charm.land/glamour/v2"
-	"charm.land/glamour/v2/ansi"
+	look "charm.land/glamour/v2/ansi"
 	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // markdown renders CommonMark for one width. It is not safe for concurrent use.
@@ -45,37 +45,47 @@ func (m *markdown) lines(text string, width int) []string {
 	for len(lines) > 1 && blank(lines[len(lines)-1]) {
 		lines = lines[:len(lines)-1]
 	}
-	if slices.ContainsFunc(lines, func(s string) bool { return lipgloss.Width(s) > width }) { // a table in very few columns
-		return wrapped(strings.Join(lines, "\n"), width)
-	}
-	return lines
+	return fit(lines, width)
 }
 
 func wrapped(text string, width int) []string {
-	return strings.Split(lipgloss.Wrap(text, width, ""), "\n")
+	return fit(strings.Split(lipgloss.Wrap(text, width, ""), "\n"), width)
+}
+
+// fit breaks what is still too wide, such as a table in very few columns. Wrap of lipgloss 2.0.6 also leaves a hyphen
+// beyond the edge (measured), where the screen would drop it.
+func fit(lines []string, width int) []string {
+	var out []string
+	for _, line := range lines {
+		if lipgloss.Width(line) > width {
+			line = ansi.Hardwrap(line, width, true)
+		}
+		out = append(out, strings.Split(line, "\n")...)
+	}
+	return out
 }
 
 // style uses the sixteen colours of the terminal's own theme, so that it is readable on a light and a dark background
 // without asking the terminal which one it has.
-func style() ansi.StyleConfig {
+func style() look.StyleConfig {
 	yes, two, one := true, uint(2), uint(1)
 	cyan, blue, bar := "6", "4", "│ "
-	return ansi.StyleConfig{
-		Heading:     ansi.StyleBlock{StylePrimitive: ansi.StylePrimitive{Bold: &yes}},
-		Strong:      ansi.StylePrimitive{Bold: &yes},
-		Emph:        ansi.StylePrimitive{Italic: &yes},
-		Code:        ansi.StyleBlock{StylePrimitive: ansi.StylePrimitive{Color: &cyan}},
-		CodeBlock:   ansi.StyleCodeBlock{StyleBlock: ansi.StyleBlock{StylePrimitive: ansi.StylePrimitive{Color: &cyan}}},
-		BlockQuote:  ansi.StyleBlock{Indent: &one, IndentToken: &bar},
-		List:        ansi.StyleList{LevelIndent: two},
-		Item:        ansi.StylePrimitive{BlockPrefix: "• "},
-		Enumeration: ansi.StylePrimitive{BlockPrefix: ". "},
-		Task:        ansi.StyleTask{Ticked: "[x] ", Unticked: "[ ] "},
-		Link:        ansi.StylePrimitive{Color: &blue, Underline: &yes},
-		LinkText:    ansi.StylePrimitive{Bold: &yes},
+	return look.StyleConfig{
+		Heading:     look.StyleBlock{StylePrimitive: look.StylePrimitive{Bold: &yes}},
+		Strong:      look.StylePrimitive{Bold: &yes},
+		Emph:        look.StylePrimitive{Italic: &yes},
+		Code:        look.StyleBlock{StylePrimitive: look.StylePrimitive{Color: &cyan}},
+		CodeBlock:   look.StyleCodeBlock{StyleBlock: look.StyleBlock{StylePrimitive: look.StylePrimitive{Color: &cyan}}},
+		BlockQuote:  look.StyleBlock{Indent: &one, IndentToken: &bar},
+		List:        look.StyleList{LevelIndent: two},
+		Item:        look.StylePrimitive{BlockPrefix: "• "},
+		Enumeration: look.StylePrimitive{BlockPrefix: ". "},
+		Task:        look.StyleTask{Ticked: "[x] ", Unticked: "[ ] "},
+		Link:        look.StylePrimitive{Color: &blue, Underline: &yes},
+		LinkText:    look.StylePrimitive{Bold: &yes},
 
-		Strikethrough:  ansi.StylePrimitive{CrossedOut: &yes},
-		HorizontalRule: ansi.StylePrimitive{Format: "\n──────\n"},
+		Strikethrough:  look.StylePrimitive{CrossedOut: &yes},
+		HorizontalRule: look.StylePrimitive{Format: "\n──────\n"},
 	}
 }
 

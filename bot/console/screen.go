@@ -57,7 +57,7 @@ func (c *Console) runScreen(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	p := tea.NewProgram(c.newScreen(past), tea.WithInput(c.opt.In), tea.WithOutput(c.opt.Out),
-		tea.WithEnvironment(c.environ()), tea.WithoutSignalHandler())
+		tea.WithEnvironment(c.environ()), tea.WithoutSignalHandler(), tea.WithFPS(30))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -115,7 +115,7 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return s, s.key(msg)
 	case tea.MouseClickMsg:
 		s.touched = s.c.opt.Now()
-		return s, s.mouseAt(msg.Mouse())
+		s.mouseAt(msg.Mouse())
 	case tea.MouseWheelMsg:
 		s.wheel(msg.Mouse())
 	case tea.PasteMsg:
