@@ -3,7 +3,10 @@ package lab
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"bgbot/pve/gate"
 )
@@ -36,7 +39,9 @@ func home(args []string) (*state, error) {
 	return loadState(filepath.Dir(filepath.Dir(args[0])))
 }
 
+// gateMain is what cmd/pve-gate does: a lost client must not end a change, so writing to it may fail but not kill.
 func gateMain(args []string) int {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGHUP)
 	return gate.Main(args, os.Environ(), os.Stdout, os.Stderr) //nolint:forbidigo // this is the gate's main
 }
 

@@ -101,10 +101,7 @@ func haMain(args []string) int {
 		return complain(qmFailed, err)
 	}
 	if s.fault("ha") {
-		fmt.Printf("vm:%d
-	state started
-
-", vmid)
+		fmt.Printf("vm:%d\n\tstate started\n\n", vmid)
 	}
 	return 0
 }

@@ -126,7 +126,7 @@ func diskFull(t *talk) {
 		return
 	}
 	hogs, ran := t.bash("/var is at "+before[4]+"%. What fills it?",
-		onGuest+"'sudo du -xh -d2 /var | sort -rh | head -6; sudo ls -lhS /var/log/t3-serve; journalctl --disk-usage; sudo lsof +L1'")
+		onGuest+"'sudo lsof +L1; sudo du -xh -d2 /var | sort -rh | head -6; sudo ls -lhS /var/log/t3-serve; journalctl --disk-usage'")
 	if !ran {
 		return
 	}

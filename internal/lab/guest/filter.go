@@ -109,7 +109,16 @@ func (c *call) grep() int {
 		return c.fail(2, "grep: Invalid regular expression")
 	}
 	in, code := c.sources(args)
-	hits := slices.DeleteFunc(slices.Clone(in), func(l string) bool { return re.MatchString(l) == c.flag("-v") })
+	var hits []string
+	for i, l := range in {
+		switch {
+		case re.MatchString(l) == c.flag("-v"):
+		case c.flag("-n"):
+			hits = append(hits, fmt.Sprintf("%d:%s", i+1, l))
+		default:
+			hits = append(hits, l)
+		}
+	}
 	switch {
 	case c.flag("-q"):
 	case c.flag("-c"):

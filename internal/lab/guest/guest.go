@@ -45,6 +45,11 @@ type service struct {
 	words string // the last line it wrote
 }
 
+const (
+	firstLogin = 3000              // the process numbers of what people run
+	hungAfter  = 120 * time.Second // kernel.hung_task_timeout_secs
+)
+
 type task struct {
 	pid   int
 	user  string
@@ -68,8 +73,9 @@ func New(cfg Config) (*Machine, error) {
 	return &Machine{cfg: cfg, disk: disk}, nil
 }
 
-// Boot starts the guest anew: memory is empty, scratch files go, services start if they can. It needs the disk, so it
-// waits while the drive is stalled; then it returns the cause of ctx's end.
+// Boot starts the guest anew: memory is empty, scratch files go, services start if they can. The first boot of an image
+// is the one before the incident, and leaves it as it is. Boot needs the disk, so it waits while the drive is stalled;
+// then it returns the cause of ctx's end.
 func (m *Machine) Boot(ctx context.Context) error {
 	if err := m.cfg.Drive.write(ctx, 4<<20); err != nil {
 		return err
@@ -77,43 +83,51 @@ func (m *Machine) Boot(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.booted, m.nextPID = time.Now(), 480
-	if !m.disk.Since.IsZero() {
+	if m.disk.Since.IsZero() {
+		m.disk.boot()
+	} else { // the drill begins long after this boot
 		m.booted, m.disk.Since = m.disk.Since, time.Time{}
 	}
 	m.stuck, m.kmsg, m.journal, m.services = nil, nil, nil, map[string]*service{}
-	m.disk.boot()
 	m.kernel("Linux version 6.1.0-28-amd64 (debian-kernel@lists.debian.org)")
 	m.kernel("sd 0:0:0:0: [sda] 629145600 512-byte logical blocks: (322 GB/300 GiB)")
 	m.kernel("EXT4-fs (sda2): mounted filesystem with ordered data mode. Quota mode: none.")
 	for _, u := range m.disk.Units {
-		m.startUnit(u)
+		m.startUnit(u, m.booted)
 	}
 	return m.disk.save(m.cfg.Image)
 }
 
 // startUnit needs mu.
-func (m *Machine) startUnit(u Unit) bool {
+func (m *Machine) startUnit(u Unit, at time.Time) bool {
 	m.nextPID += 7
-	s := &service{state: "active", pid: m.nextPID, since: time.Now(), words: "Started " + u.Description + "."}
+	s := &service{state: "active", pid: m.nextPID, since: at, words: "Started " + u.Description + "."}
 	if m.disk.free("/var") < u.Needs {
-		s.state, s.pid = "failed", 0
+		s.state, s.pid, s.since = "failed", 0, later(at, time.Now().Add(-4*time.Minute))
 		s.words = strings.TrimSuffix(u.Name, ".service") + ": cannot write to /var: No space left on device (os error 28)"
-		m.log(u.Name, s.words, true)
-		m.log(u.Name, u.Name+": Main process exited, code=exited, status=1/FAILURE", true)
-		m.log(u.Name, "Failed to start "+u.Description+".", true)
+		m.log(s.since, u.Name, s.words, true)
+		m.log(s.since, u.Name, u.Name+": Main process exited, code=exited, status=1/FAILURE", true)
+		m.log(s.since, u.Name, "Failed to start "+u.Description+".", true)
 	} else {
-		m.log(u.Name, s.words, false)
+		m.log(s.since, u.Name, s.words, false)
 	}
 	m.services[u.Name] = s
 	return s.state == "active"
 }
 
-func (m *Machine) kernel(text string) {
-	m.kmsg = append(m.kmsg, message{at: time.Now(), text: text})
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
-func (m *Machine) log(unit, text string, bad bool) {
-	m.journal = append(m.journal, message{at: time.Now(), unit: unit, text: text, err: bad})
+func (m *Machine) kernel(text string) {
+	m.kmsg = append(m.kmsg, message{at: m.booted, text: text})
+}
+
+func (m *Machine) log(at time.Time, unit, text string, bad bool) {
+	m.journal = append(m.journal, message{at: at, unit: unit, text: text, err: bad})
 }
 
 // touchDisk is what every program does before it reads or writes what is not in memory. While the drive is stalled it
@@ -123,7 +137,7 @@ func (s *session) touchDisk(what string) error {
 	m := s.m
 	m.mu.Lock()
 	m.nextPID++
-	t := task{pid: m.nextPID + 3000, user: s.name(), name: what, since: time.Now()}
+	t := task{pid: firstLogin + m.nextPID, user: s.name(), name: what, since: time.Now()}
 	m.stuck = append(m.stuck, t)
 	m.mu.Unlock()
 	if err := m.cfg.Drive.write(s.life, 4<<10); err != nil {
@@ -176,7 +190,13 @@ func (m *Machine) dmesg() []message {
 	defer m.mu.Unlock()
 	out := slices.Clone(m.kmsg)
 	for _, t := range stuck {
-		name := strings.Trim(path.Base(strings.Fields(t.name)[0]), "[]")
+		if t.pid >= firstLogin && time.Since(t.since) < hungAfter {
+			continue // the story's own tasks hang for longer than the drill has run
+		}
+		name := strings.Trim(strings.Fields(t.name)[0], "[]")
+		if strings.HasPrefix(name, "/") {
+			name = path.Base(name)
+		}
 		out = append(out,
 			message{at: t.since, text: fmt.Sprintf("INFO: task %s:%d blocked for more than 120 seconds.", name, t.pid), err: true},
 			message{at: t.since, text: "      Not tainted 6.1.0-28-amd64 #1 Debian 6.1.119-1", err: true},

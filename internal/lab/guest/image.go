@@ -20,7 +20,7 @@ const (
 
 // fromTemplate is a disk as it is before the first boot.
 func fromTemplate(name string) (*Disk, error) {
-	d := healthy(time.Now().Add(-9 * 24 * time.Hour))
+	d := healthy(time.Now().Add(-9*24*time.Hour - 4*time.Hour - 12*time.Minute))
 	switch name {
 	case "healthy":
 		return d, nil

@@ -112,7 +112,7 @@ func (c *call) act(verb string, i int, name string) int {
 	case verb == "stop":
 		now.state, now.pid, now.since, now.words = "inactive", 0, time.Now(), "Stopped "+u.Description+"."
 	case verb == "start" && now.state == "active":
-	case !m.startUnit(u):
+	case !m.startUnit(u, time.Now()):
 		return c.fail(1, "Job for %s failed because the control process exited with error code.\n"+
 			"See \"systemctl status %s\" and \"journalctl -xeu %s\" for details.", name, name, name)
 	}

@@ -109,15 +109,22 @@ func (s *session) environment() []string {
 
 var namedHome = regexp.MustCompile(`^~[^/]`)
 
+// errBackground refuses what would run on after its login: nobody would wait for it.
+var errBackground = errors.New("background jobs are not available here")
+
 // refuse finds what the interpreter would do on the real machine: fifos for process substitution, and the password file
-// for ~name. A coprocess is not supported by it.
+// for ~name.
 func refuse(node syntax.Node) (err error) {
 	syntax.Walk(node, func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.ProcSubst:
 			err = errors.New("process substitution is not available here")
 		case *syntax.CoprocClause:
-			err = errors.New("coprocesses are not available here")
+			err = errBackground
+		case *syntax.Stmt:
+			if n.Background || n.Coprocess || n.Disown {
+				err = errBackground
+			}
 		case *syntax.Word:
 			if lit, ok := first(n).(*syntax.Lit); ok && namedHome.MatchString(lit.Value) {
 				err = fmt.Errorf("%s: no such home directory", lit.Value)

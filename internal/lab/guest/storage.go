@@ -2,6 +2,7 @@ package guest
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -34,10 +35,10 @@ func size(n int64, human bool, unit int64) string {
 		}
 		f, suffix = f/1024, s
 	}
-	if f < 10 && suffix != "" {
-		return fmt.Sprintf("%.1f%s", f, suffix)
+	if tenths := math.Ceil(f * 10); tenths < 100 && suffix != "" { // the real ones round up too
+		return fmt.Sprintf("%.1f%s", tenths/10, suffix)
 	}
-	return fmt.Sprintf("%.0f%s", f, suffix)
+	return fmt.Sprintf("%.0f%s", math.Ceil(f), suffix)
 }
 
 func (c *call) df() int {
