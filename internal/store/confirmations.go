@@ -78,7 +78,7 @@ func (s *Store) AddConfirmation(ctx context.Context, c Confirmation) {
 	s.mu.Lock()
 	if _, known := s.confirmations.get(c.Nonce); known {
 		s.mu.Unlock()
-		s.log.Error("confirmation made twice", "verb", c.Verb)
+		s.log.ErrorContext(ctx, "confirmation made twice", "verb", c.Verb)
 		return
 	}
 	w := s.enqueue(confirmationWrite(c))

@@ -29,10 +29,11 @@ func TestOfFiftyPressesOneCounts(t *testing.T) {
 			group.Go(func() {
 				<-start
 				outcome := []string{Confirmed, Cancelled, Expired}[i%3]
-				switch err := s.UseConfirmation(ctx, nonce, fmt.Sprint("slack:U", i), outcome, at(1)); err {
-				case nil:
+				err := s.UseConfirmation(ctx, nonce, fmt.Sprint("slack:U", i), outcome, at(1))
+				switch {
+				case err == nil:
 					nils.Add(1)
-				case ErrUsed:
+				case errors.Is(err, ErrUsed):
 					useds.Add(1)
 				default:
 					t.Error(err)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 )
@@ -91,9 +92,7 @@ func (s *Store) knownOperations(rows map[string]Operation) []Operation {
 	if rows == nil {
 		rows = make(map[string]Operation)
 	}
-	for id, o := range s.operations.values() {
-		rows[id] = o
-	}
+	maps.Insert(rows, s.operations.values())
 	s.mu.Unlock()
 	var all []Operation
 	for _, o := range rows {

@@ -51,9 +51,13 @@ func (s *Store) Record(ctx context.Context, e Entry) {
 	s.settled(ctx, w)
 }
 
-// Entries lists the last n records, the newest first. While the disk cannot be read, it lists those that wait for it.
+// entriesMost is how many records are read at once: a long read keeps the writer from writing.
+const entriesMost = 1000
+
+// Entries lists the last n records, the newest first, at most 1,000. While the disk cannot be read, it lists those that
+// wait for it.
 func (s *Store) Entries(ctx context.Context, n int) []Entry {
-	n = max(n, 0)
+	n = max(0, min(n, entriesMost))
 	entries, ok := ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]Entry, error) {
 		rows, err := list(ctx, db, scanEntry, selectRecords, n)
 		return append(s.unwritten(), rows...), err // by the writer, so that none is in between

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -92,12 +93,12 @@ func restart(t *testing.T, s *Store) *Store {
 }
 
 // eventually waits for something to become true.
-func eventually(t *testing.T, what string, true_ func() bool) {
+func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !true_() {
+	for !happened() {
 		select {
 		case <-tick.C:
 		case <-deadline:
@@ -215,7 +216,7 @@ func TestOldRowsAreFoundOnDiskWhenMemoryHasForgottenThem(t *testing.T) {
 	ctx := t.Context()
 	s := mustOpen(t, newAddress(t))
 	place := func(n int) Place { return Place{Chat: "slack", Channel: "C1", Thread: fmt.Sprint(n)} }
-	const many = threadsHeld * 2
+	const many = threadsHeld + threadsHeld/4
 	for n := range many {
 		s.mu.Lock()
 		s.enqueue(threadWrite(Thread{Place: place(n), Session: fmt.Sprint("s", n), Touched: at(0).Add(time.Duration(n))}))
@@ -238,23 +239,21 @@ func TestOldRowsAreFoundOnDiskWhenMemoryHasForgottenThem(t *testing.T) {
 	if n := len(s.messages.rows); n != messagesHeld {
 		t.Errorf("memory holds %d messages, want %d", n, messagesHeld)
 	}
-	for n := range many {
-		if got, ok := s.Thread(ctx, place(n)); !ok || got.Session != fmt.Sprint("s", n) {
-			t.Fatalf("thread %d is %+v, %v", n, got, ok)
-		}
-		if got := s.Cursor(ctx, "slack", fmt.Sprint(n)); got != fmt.Sprint("c", n) {
-			t.Fatalf("cursor %d is %q", n, got)
-		}
+	for n := range many { // a loaded machine may need a second try
+		eventually(t, fmt.Sprint("thread ", n), func() bool {
+			got, ok := s.Thread(ctx, place(n))
+			return ok && got.Session == fmt.Sprint("s", n)
+		})
+		eventually(t, fmt.Sprint("cursor ", n), func() bool { return s.Cursor(ctx, "slack", fmt.Sprint(n)) == fmt.Sprint("c", n) })
 	}
 	if n := len(s.threads.rows); n > threadsHeld*5/4 {
 		t.Errorf("memory holds %d threads after reading all", n)
 	}
+	written(t, s)
 	if !s.Seen(ctx, "slack", "old", time.Now()) {
 		t.Error("a message that only the disk knows counts as new")
 	}
-	if got := len(s.Threads(ctx, time.Time{})); got != many {
-		t.Errorf("%d threads, want %d", got, many)
-	}
+	eventually(t, "all threads", func() bool { return len(s.Threads(ctx, time.Time{})) == many })
 }
 
 func TestMessagesAreForgottenAfterThirtyDays(t *testing.T) {
@@ -341,7 +340,7 @@ func TestWhatWasAnsweredSurvivesAKill(t *testing.T) {
 		if !s.Seen(t.Context(), "slack", id, time.Now()) {
 			t.Fatalf("message %s of %d was acknowledged and is lost", id, n)
 		}
-		if err := s.UseConfirmation(t.Context(), id, "slack:U1", Confirmed, at(2)); err != ErrUsed {
+		if err := s.UseConfirmation(t.Context(), id, "slack:U1", Confirmed, at(2)); !errors.Is(err, ErrUsed) {
 			t.Fatalf("confirmation %s was used before the kill: %v", id, err)
 		}
 	}

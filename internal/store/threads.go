@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 )
@@ -78,9 +79,7 @@ func (s *Store) Threads(ctx context.Context, since time.Time) []Thread {
 		known[t.Place] = t
 	}
 	s.mu.Lock()
-	for p, t := range s.threads.values() {
-		known[p] = t
-	}
+	maps.Insert(known, s.threads.values())
 	s.mu.Unlock()
 	var threads []Thread
 	for _, t := range known {

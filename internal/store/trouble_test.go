@@ -122,13 +122,18 @@ func (n night) after() {
 	same(t, "made and used in trouble", s.UseConfirmation(ctx, "n3", "slack:U1", Confirmed, at(1)), ErrUsed)
 	same(t, "operations", s.Operations(ctx, 9), []Operation{{ID: "o2", Verb: "status", Began: at(1)}, {ID: "o1", Verb: "cycle", Began: at(0), Ended: at(1)}})
 	same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "2")
-	var texts []string
-	for _, e := range s.Entries(ctx, 10_000) {
-		if !strings.HasPrefix(e.Text, "filler") {
-			texts = append(texts, e.Text)
-		}
+	same(t, "records", texts(t, s, `where text not like 'filler%' order by seq`), []string{"before", "during"})
+}
+
+// texts are those of the records on disk.
+func texts(t *testing.T, s *Store, where string) []string {
+	t.Helper()
+	all, err := list(t.Context(), directly(t, s.path), func(row scanner) (text string, err error) { return text, row.Scan(&text) },
+		`select text from records `+where)
+	if err != nil {
+		t.Fatal(err)
 	}
-	same(t, "records", texts, []string{"during", "before"})
+	return all
 }
 
 // until has records written until the store is in trouble.
@@ -390,15 +395,12 @@ func TestWhatDoesNotFitIsCounted(t *testing.T) {
 	same(t, "thread", thread.Session, "s2")
 	same(t, "turns", s.OpenTurns(ctx), []Turn(nil))
 	same(t, "used", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
-	var entries []Entry // ten thousand may take longer than a call waits
-	eventually(t, "the entries", func() bool {
-		entries = s.Entries(ctx, mostWaiting+more)
-		return len(entries) > 1
-	})
-	lost := entries[0]
-	same(t, "told", []string{lost.Act, lost.Outcome, lost.Text}, []string{"store", "lost", fmt.Sprint(more+3, " entries could not be written")})
-	same(t, "newest", entries[1].Text, fmt.Sprint(mostWaiting+more-1))
-	same(t, "oldest kept, and what was there before", []string{entries[len(entries)-2].Text, entries[len(entries)-1].Text}, []string{fmt.Sprint(more + 1), "before"})
+	kept := texts(t, s, "order by seq")
+	same(t, "how many", len(kept), 1+mostWaiting-1+1) // before; all that fitted beside the confirmation; the word of the loss
+	same(t, "first", kept[:2], []string{"before", fmt.Sprint(more + 1)})
+	same(t, "last", kept[len(kept)-2:], []string{fmt.Sprint(mostWaiting + more - 1), fmt.Sprint(more+3, " entries could not be written")})
+	lost := s.Entries(ctx, 1)[0]
+	same(t, "told", []string{lost.Actor, lost.Act, lost.Outcome}, []string{"bgbot", "store", "lost"})
 }
 
 // A statement that the database refuses for ever must not keep the others from the disk.

@@ -63,8 +63,8 @@ func (s *Store) late() {
 	s.poke()
 }
 
-// ask has the writer run read, and gives up like settled does. A read sees what was written before, and what waits only
-// where read looks at the queue itself.
+// ask has the writer run read, and gives up like settled does; a read that takes too long is stopped, for it keeps the
+// writer from writing. A read sees what is on disk, and what waits only where read looks at the queue itself.
 func ask[T any](ctx context.Context, s *Store, read func(context.Context, *sql.DB) (T, error)) (T, bool) {
 	var none T
 	s.mu.Lock()
@@ -75,17 +75,22 @@ func ask[T any](ctx context.Context, s *Store, read func(context.Context, *sql.D
 	}
 	answer := make(chan T, 1)
 	failed := make(chan struct{})
-	job := func() {
-		v, err := none, s.connect()
-		if err == nil {
-			v, err = read(s.work, s.db)
-		}
-		if err != nil {
+	job := func() { //nolint:contextcheck // the writer reads on its own time: the caller may be gone
+		if err := s.connect(); err != nil {
 			s.failed(err, true)
 			close(failed)
 			return
 		}
-		answer <- v
+		ctx, cancel := context.WithTimeout(s.work, Patience)
+		defer cancel()
+		switch v, err := read(ctx, s.db); {
+		case err == nil:
+			answer <- v
+			return
+		case ctx.Err() == nil:
+			s.failed(err, true)
+		}
+		close(failed)
 	}
 	patience := time.NewTimer(Patience)
 	defer patience.Stop()
@@ -205,12 +210,12 @@ func (s *Store) attempt(batch []*write) (culprit *write, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback()
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
 	for _, w := range batch {
 		if w.lost {
 			continue
 		}
-		result, err := tx.ExecContext(s.work, w.query, w.args...)
+		result, err := tx.ExecContext(s.work, w.query, w.args...) //nolint:gosec // G701: every query is a constant of this package
 		if err != nil {
 			return w, fmt.Errorf("write: %w", err)
 		}
