@@ -1,0 +1,84 @@
+# The commands of the project. `make` alone lists them; CI calls `make test` and `make lint` and nothing else.
+
+# The tools, pinned. CLAUDE is agentrun.Pinned and agentrun/cli/package.json too; a test compares them.
+CLAUDE   := 2.1.330
+GOLANGCI := 2.15.0
+DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc # program:package; gcc is for the race detector
+
+CACHE    := $(CURDIR)/.cache
+CLI_DIR  := $(CACHE)/claude-$(CLAUDE)
+CLI      := $(CLI_DIR)/node_modules/.bin/claude
+LINTER   := $(CACHE)/bin/golangci-lint
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u)
+
+# Children that re-execute a -race binary would sleep a second each at their exit.
+export GORACE := atexit_sleep_ms=0
+
+.DEFAULT_GOAL := help
+.PHONY: help drill test lint fmt bench build deps clean cli debian linter
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+drill: cli debian build ## live through a practice incident in this terminal
+	@./bin/bgbot drill
+
+test: cli debian build ## all tests, with race detector, real claude CLI and real sshd
+	BGBOT_CLAUDE=$(CLI) go test -race -timeout 480s ./...
+
+lint: linter ## golangci-lint, gofumpt and goimports included
+	$(LINTER) run ./...
+
+fmt: linter ## format the code
+	$(LINTER) fmt ./...
+
+bench: cli debian build ## print the numbers that the design promises
+	@test -n "$(BENCHES)" || { echo "bench: there are no benchmarks"; exit 1; }
+	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . $(BENCHES)
+
+build: ## bin/bgbot and bin/pve-gate, static
+	@$(GO_BUILD) -o bin/bgbot ./cmd/bgbot
+	@GOOS=linux $(GO_BUILD) -o bin/pve-gate ./cmd/pve-gate
+	@echo "build: bin/bgbot and bin/pve-gate are $(VERSION)"
+
+deps: cli debian linter ## install what is missing: the claude CLI, Debian packages, the linter
+
+clean: ## remove what build made; .cache stays
+	rm -rf bin coverage.out
+
+# npm's own scripts are a matter of its version and settings, so the one step that matters, putting the native program
+# in its place, is run by name. The lock file holds the integrity hash of every package.
+cli:
+	@if [ "$$($(CLI) --version 2>/dev/null | cut -d' ' -f1)" = $(CLAUDE) ]; then \
+		echo "deps: claude $(CLAUDE) is there"; \
+	else \
+		command -v npm >/dev/null || { echo "deps: npm is missing; install Node.js 20 or later with npm, then run make again"; exit 1; }; \
+		echo "deps: installing claude $(CLAUDE) into .cache (about 400 MB)"; \
+		mkdir -p $(CLI_DIR) && cp agentrun/cli/package.json agentrun/cli/package-lock.json $(CLI_DIR)/ && \
+		cd $(CLI_DIR) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && \
+		node node_modules/@anthropic-ai/claude-code/install.cjs && \
+		echo "deps: claude $$($(CLI) --version) is installed"; \
+	fi
+
+debian:
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for pair in $(DEBIAN); do command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
+	if [ -z "$$missing" ]; then \
+		echo "deps: $(foreach pair,$(DEBIAN),$(firstword $(subst :, ,$(pair)))) are there"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "deps: installing$$missing with apt-get"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "deps: missing:$$missing. Tests need them; on Debian: sudo apt-get install$$missing"; \
+	fi
+
+linter:
+	@if $(LINTER) version 2>/dev/null | grep -qF ' $(GOLANGCI) '; then \
+		echo "deps: golangci-lint $(GOLANGCI) is there"; \
+	else \
+		echo "deps: building golangci-lint $(GOLANGCI) into .cache (some minutes, once)"; \
+		GOBIN=$(CACHE)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(GOLANGCI); \
+	fi
