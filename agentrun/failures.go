@@ -79,14 +79,14 @@ func explainAPI(status int, kind, text, model string) string {
 	switch {
 	case strings.Contains(low, "not logged in"):
 		return "claude has no key: set agent.api_key_file or agent.oauth_token_file."
+	case status == http.StatusForbidden:
+		return "The model's API forbids this to the key (403): " + brief(text) + "."
 	case status == http.StatusUnauthorized || kind == "authentication_failed":
 		return "The model's API refuses the key (401): renew agent.api_key_file or agent.oauth_token_file."
 	case kind == "billing_error" || status == http.StatusPaymentRequired || strings.Contains(low, "credit balance"):
 		return "The model's account has no credit left: top it up."
 	case kind == "model_not_found" || status == http.StatusNotFound:
 		return fmt.Sprintf("The model %q does not exist or this key may not use it: say \"model NAME\" to take another one.", model)
-	case status == http.StatusForbidden:
-		return "The model's API forbids this to the key (403): " + brief(text) + "."
 	case status == http.StatusRequestEntityTooLarge:
 		return "The conversation is too large for the model's API (413)." + startAnew
 	case status == http.StatusBadRequest || kind == "invalid_request":

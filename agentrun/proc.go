@@ -172,23 +172,30 @@ func newTally() *tally { return &tally{seen: map[proc]bool{}} }
 // ended counts what was found and lives no more.
 func (t *tally) ended() int { return len(t.seen) - len(t.left) }
 
-// sweep kills the kin once and returns how many were alive.
-func (t *tally) sweep(k kin) int {
+// look finds the living kin.
+func (t *tally) look(k kin) []proc {
 	all, err := census()
-	if err != nil {
-		t.err = err
-		return 0
+	if t.err, t.left = err, nil; err != nil {
+		return nil
 	}
-	t.err, t.left = nil, nil
-	for _, p := range k.of(all) {
+	found := k.of(all)
+	for _, p := range found {
 		t.ssh = t.ssh || isSSH(p.pid)
 		t.seen[proc{pid: p.pid, start: p.start}] = true
 		t.left = append(t.left, p.pid)
+	}
+	return found
+}
+
+// sweep kills the kin once and returns how many were alive.
+func (t *tally) sweep(k kin) int {
+	found := t.look(k)
+	for _, p := range found {
 		if err := p.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			t.err = err
 		}
 	}
-	return len(t.left)
+	return len(found)
 }
 
 // hunt sweeps until nothing is left or ctx is done. What could fork between two sweeps is found by the next one.

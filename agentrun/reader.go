@@ -4,11 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // largestDraft is the text from which on a growing block is no longer shown with every delta.
 const largestDraft = 256 << 10
+
+// unwrap takes off what the CLI puts around some outputs for the model.
+var unwrap = strings.NewReplacer(
+	"<tool_use_error>", "", "</tool_use_error>", "", "<persisted-output>\n", "", "\n</persisted-output>", "")
 
 // reader turns what the CLI says in one turn into events. It is a plain state machine: no clock, no I/O.
 type reader struct {
@@ -129,7 +134,7 @@ func (r *reader) results(m *userLine, now time.Time) []Event {
 		if b.Type != "tool_result" || c == nil {
 			continue
 		}
-		res := ToolResult{ID: b.ToolUseID, Output: b.Content.text(), Failed: b.IsError, Denied: c.denied, Took: now.Sub(c.since)}
+		res := ToolResult{ID: b.ToolUseID, Output: unwrap.Replace(b.Content.text()), Failed: b.IsError, Denied: c.denied, Took: now.Sub(c.since)}
 		for _, meta := range m.Meta {
 			// The CLI's own words to the model about a call cut short would read as if a person had refused it.
 			if meta.ID == b.ToolUseID && meta.NonExecution == "user-rejected" && !c.denied {
@@ -138,6 +143,18 @@ func (r *reader) results(m *userLine, now time.Time) []Event {
 		}
 		delete(r.running, b.ToolUseID)
 		out = append(out, res)
+	}
+	return out
+}
+
+// abandoned closes the calls that will have no result any more.
+func (r *reader) abandoned(now time.Time) []Event {
+	var out []Event
+	for _, id := range r.order {
+		if c := r.running[id]; c != nil {
+			out = append(out, ToolResult{ID: id, Output: "no result", Failed: true, Denied: c.denied, Took: now.Sub(c.since)})
+			delete(r.running, id)
+		}
 	}
 	return out
 }

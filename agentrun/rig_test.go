@@ -229,3 +229,16 @@ func contains(t *testing.T, text, want string) {
 		t.Errorf("got %q, want %q in it", text, want)
 	}
 }
+
+// lastAsked is the newest call of the model whose prompt has text in it.
+func lastAsked(t *testing.T, text string) anthropictest.Request {
+	t.Helper()
+	all := api.Requests()
+	for i := len(all) - 1; i >= 0; i-- {
+		if strings.Contains(all[i].Prompt, text) {
+			return all[i]
+		}
+	}
+	t.Fatalf("the model was never asked %q", text)
+	return anthropictest.Request{}
+}

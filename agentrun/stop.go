@@ -46,6 +46,7 @@ func (d *drive) halt() (alive bool) {
 		d.p.swept.merge(found)
 		d.t.stopped = found.stopped(d.p.kin.root.pid, time.Since(began))
 	}()
+	found.look(d.p.kin) // the CLI is quick to kill its command; the count is of before
 	// Without cancel_queued what people said in the meantime would run next (measured with CLI 2.1.330).
 	const id = "stop"
 	sent := d.p.send(sayControl(id, "interrupt", map[string]any{"cancel_queued": true})) == nil

@@ -163,6 +163,9 @@ func (t *Turn) run(s *session) error {
 	}
 	t.close()
 	close(t.proven)
+	for _, e := range d.reader.abandoned(time.Now()) {
+		t.events.add(e)
+	}
 	if err == nil {
 		t.events.add(*d.result)
 	}
