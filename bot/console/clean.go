@@ -49,10 +49,12 @@ func plainText(s string) bool {
 	return true
 }
 
-// harmful runes are the controls of C0 and C1, DEL, what reorders text (Trojan Source, CVE-2021-42574), and the private
-// use area, of which rendering borrows two runes.
+// harmful runes are the controls of C0 and C1, DEL, what reorders text (Trojan Source, CVE-2021-42574), what is not seen
+// but breaks a search (the core puts a word joiner behind an @ for other chats), and the private use area, of which
+// rendering borrows some runes.
 func harmful(r rune) bool {
-	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unicode.Co, r)
+	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unicode.Co, r) ||
+		r == '\u200b' || r == '\u2060' || r == '\ufeff'
 }
 
 // sequence is the length of the escape sequence that s begins with; 0 if it begins with none, or with one that does not

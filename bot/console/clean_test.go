@@ -29,6 +29,7 @@ func TestTheAgentCannotDriveTheTerminal(t *testing.T) {
 		"a\tb\x00\x07\x08\x7fc":                  "a    bc",
 		"safe\u202egnp.exe":                      "safegnp.exe",
 		"\U000f003cb":                            "b",
+		"by @\u2060kim\u200b\ufeff":              "by @kim",
 		"bad \xff utf8":                          "bad \uFFFD utf8",
 	} {
 		if got := clean(in); got != want {

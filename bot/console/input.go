@@ -16,7 +16,7 @@ type input struct {
 	at   int // the cursor stands before text[at]
 }
 
-// maxInputRows is how much of the screen the input may take; longer text scrolls in it.
+// maxInputRows is how much of a screen the input may take; longer text scrolls in it.
 const maxInputRows = 6
 
 func (in *input) value() string { return string(in.text) }
@@ -164,11 +164,11 @@ func (in *input) move(by, width int) bool {
 	return true
 }
 
-// view is the visible rows and where the cursor stands in them.
-func (in *input) view(width int) (lines []string, x, y int) {
+// view is the at most height visible rows, and where the cursor stands in them.
+func (in *input) view(width, height int) (lines []string, x, y int) {
 	rows, cursor := in.wrap(width)
-	top := min(max(0, cursor-maxInputRows+1), max(0, len(rows)-maxInputRows))
-	for _, row := range rows[top:min(len(rows), top+maxInputRows)] {
+	top := max(0, cursor-height+1)
+	for _, row := range rows[top:min(len(rows), top+height)] {
 		lines = append(lines, string(in.text[row.from:row.to]))
 	}
 	x = lipgloss.Width(string(in.text[rows[cursor].from:in.at]))

@@ -10,7 +10,7 @@ import (
 )
 
 const screenHelp = `Enter sends, Alt+Enter begins a new line, Up and Down bring back what you typed.
-1 to 9 press a button while the input is empty, Alt+1 to Alt+9 always; Tab goes to the buttons, Enter presses, Esc goes back. A red button asks for Enter after its number.
+A number and Enter press that button, Alt+1 to Alt+9 press at once; Tab goes from button to button, Enter presses, Esc goes back. A red button wants two clicks of the mouse.
 PgUp, PgDn, Home, End and the wheel scroll. Hold Shift to mark text, or turn the mouse off with /mouse.
 ^C stops what bgbot is doing, twice leaves; ^D leaves.
 /new [message] begins a new thread, /threads lists them, /threads 2 goes to the second, /quit leaves.
@@ -40,6 +40,7 @@ func (s *screen) key(k tea.KeyPressMsg) tea.Cmd {
 		s.move(-1)
 		return nil
 	case "esc":
+		s.unpoint()
 		s.focus, s.anchor = focus{}, anchor{}
 		return nil
 	case "pgup":
@@ -59,13 +60,12 @@ func (s *screen) key(k tea.KeyPressMsg) tea.Cmd {
 	case empty && name == "end":
 		s.anchor = anchor{}
 		return nil
-	case s.recall(name):
-		return nil
-	case s.digit(name, empty):
+	case s.recall(name), s.number(name):
 		return nil
 	}
 	if s.input.key(k) {
 		s.focus = focus{}
+		s.point()
 	}
 	return nil
 }
@@ -90,6 +90,11 @@ func (s *screen) enter() tea.Cmd {
 		return nil
 	}
 	text := s.input.value()
+	if s.pointed != "" {
+		s.unpoint()
+		s.c.tell(alert, "That button is gone, nothing was pressed.")
+		return nil
+	}
 	if strings.TrimSpace(text) == "" {
 		return nil
 	}
@@ -110,28 +115,47 @@ func (s *screen) enter() tea.Cmd {
 }
 
 func (s *screen) press(e *entry, ch bot.Choice) {
+	s.unpoint()
 	s.focus, s.anchor = focus{}, anchor{}
 	s.c.click(e, ch)
 }
 
-// digit presses the button with that number. One that is dangerous only gets the focus from a bare number, because a
-// message may begin with one.
-func (s *screen) digit(name string, empty bool) bool {
-	number, alt := strings.CutPrefix(name, "alt+")
-	if len(number) != 1 || number < "1" || number > "9" || !alt && !empty {
+// number presses at once the button that Alt and a number name.
+func (s *screen) number(name string) bool {
+	digit, alt := strings.CutPrefix(name, "alt+")
+	e, ch := s.numbered(digit)
+	if !alt || e == nil {
 		return false
 	}
-	n := int(number[0] - '1')
-	e := s.c.talk.here().offer()
-	if e == nil || n >= len(e.choices) {
-		return false
-	}
-	if e.choices[n].Danger && !alt {
-		s.focus, s.anchor = focus{e.id, e.choices[n].ID}, anchor{}
-		return true
-	}
-	s.press(e, e.choices[n])
+	s.press(e, ch)
 	return true
+}
+
+// point gives the focus to the button whose number stands alone in the input. A number presses nothing before Enter,
+// because a message may begin with one: 18:20, 10.0.10.10. What Enter will press is settled here, so that a card that
+// comes in between does not take its place.
+func (s *screen) point() {
+	s.pointed = ""
+	if e, ch := s.numbered(s.input.value()); e != nil {
+		s.focus, s.anchor, s.pointed = focus{e.id, ch.ID}, anchor{}, s.input.value()
+	}
+}
+
+// unpoint takes the number away again.
+func (s *screen) unpoint() {
+	if s.pointed != "" {
+		s.input.set("")
+		s.pointed = ""
+	}
+}
+
+// numbered is the button of that number; nil if there is none.
+func (s *screen) numbered(digit string) (*entry, bot.Choice) {
+	e := s.c.talk.here().offer()
+	if e == nil || len(digit) != 1 || digit < "1" || digit > "9" || int(digit[0]-'1') >= len(e.choices) {
+		return nil, bot.Choice{}
+	}
+	return e, e.choices[digit[0]-'1']
 }
 
 // recall moves through the input, and beyond its first and last row through what was typed before.
@@ -155,6 +179,7 @@ func (s *screen) recall(name string) bool {
 	if ok {
 		s.focus = focus{}
 		s.input.set(text)
+		s.point()
 	}
 	return true
 }
@@ -181,6 +206,7 @@ func (s *screen) unfocusGone() {
 
 // move takes the focus to the next button: the newest message first, then the input, then around.
 func (s *screen) move(by int) {
+	s.unpoint()
 	stops := []focus{{}}
 	owner := []*entry{nil}
 	for _, e := range slices.Backward(s.c.talk.here().entries) {
@@ -229,5 +255,6 @@ func (s *screen) mouseAt(m tea.Mouse) {
 		s.press(r.entry, ch)
 		return
 	}
+	s.unpoint()
 	s.focus = focus{}
 }

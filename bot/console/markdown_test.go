@@ -21,6 +21,7 @@ func TestWhatIsShownIsWhatWasSaid(t *testing.T) {
 		"qm reset <vmid> <script>x</script>":    "qm reset <vmid> <script>x</script>",
 		"&#27;[31m &#x9b;5m &Tab; &copy &amp;":  "&#27;[31m &#x9b;5m &Tab; &copy &",
 		`a\*b\_c \<d\> \~ \" C:\x`:              `a*b_c <d> ~ " C:\x`,
+		"one  \ntwo":                            "one\ntwo",
 		"a_b_c 2*3*4":                           "a_b_c 234",
 		"see https://x.example/?a=1&b=2":        "see https://x.example/?a=1&b=2",
 		"- one\n- two\n  - three\n\n1. x\n2. y": "• one\n• two\n  • three\n\n\n1. x\n2. y",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,12 +21,12 @@ type shown struct {
 	lines   []string
 	files   int
 	buttons string
-	at      time.Time // when the first line was last printed
+	at      time.Time // when lines that tick were last printed
 }
 
 const (
 	indent = "         "     // as wide as the marks of [Console.mark]
-	ticks  = 5 * time.Second // a first line that only counts is repeated no faster than this
+	ticks  = 5 * time.Second // a line that only counts is repeated no faster than this
 )
 
 func mark(from author, sign string) string {
@@ -42,12 +43,8 @@ func mark(from author, sign string) string {
 // printPost prints a message for the first time. The caller holds c.mu.
 func (c *Console) printPost(th *thread, e *entry) error {
 	var b strings.Builder
-	lines := strings.Split(e.text, "\n")
-	b.WriteString(mark(e.from, "▸"))
-	if th != c.talk.here() && th.id != "" {
-		fmt.Fprintf(&b, "(thread %d) ", c.talk.number(th))
-	}
-	b.WriteString(lines[0] + "\n")
+	lines := e.plain()
+	b.WriteString(mark(e.from, "▸") + c.elsewhere(th) + lines[0] + "\n")
 	for _, line := range lines[1:] {
 		b.WriteString(strings.TrimRight(indent+line, " ") + "\n")
 	}
@@ -59,34 +56,67 @@ func (c *Console) printPost(th *thread, e *entry) error {
 // printEdit prints the lines of a message that were not there before. The caller holds c.mu.
 func (c *Console) printEdit(th *thread, e *entry) error {
 	var b strings.Builder
-	lines := strings.Split(e.text, "\n")
-	old := map[string]int{}
-	for _, line := range e.shown.lines {
-		old[line]++
-	}
 	now := c.opt.Now()
-	for i, line := range lines {
-		switch {
-		case old[line] > 0:
-			old[line]--
-			continue
-		case strings.TrimSpace(line) == "":
-			continue
-		case i == 0 && len(e.shown.lines) > 0 && countless(line) == countless(e.shown.lines[0]) && now.Sub(e.shown.at) < ticks:
-			lines[0] = e.shown.lines[0] // still owed
-			continue
-		case i == 0:
-			e.shown.at = now
-		}
-		b.WriteString(mark(e.from, "~"))
-		if th != c.talk.here() && th.id != "" {
-			fmt.Fprintf(&b, "(thread %d) ", c.talk.number(th))
-		}
-		b.WriteString(line + "\n")
+	due := !e.stop() || now.Sub(e.shown.at) >= ticks
+	news, shown := changes(e.shown.lines, e.plain(), due)
+	for _, line := range news {
+		b.WriteString(mark(e.from, "~") + c.elsewhere(th) + line + "\n")
 	}
-	e.shown.lines = lines
+	if e.shown.lines = shown; due {
+		e.shown.at = now
+	}
 	writeExtras(&b, e)
 	return c.write(b.String())
+}
+
+// changes are the lines of now that old has not, and the lines that are known to the reader then. A line that differs
+// from an old one only in its digits ticks: it is left out, and still owed, until it is due.
+func changes(old, now []string, due bool) (news, known []string) {
+	same := map[string]int{}
+	for _, line := range old {
+		same[line]++
+	}
+	ticking := map[string][]string{}
+	for _, line := range old {
+		if !slices.Contains(now, line) {
+			ticking[countless(line)] = append(ticking[countless(line)], line)
+		}
+	}
+	for _, line := range now {
+		was := ticking[countless(line)]
+		switch {
+		case same[line] > 0:
+			same[line]--
+		case line == "":
+		case len(was) > 0 && !due:
+			ticking[countless(line)] = was[1:]
+			line = was[0]
+		default:
+			news = append(news, line)
+		}
+		known = append(known, line)
+	}
+	return news, known
+}
+
+// plain is the text without the backslashes that CommonMark wants, so that it can be searched.
+func (e *entry) plain() []string {
+	lines := strings.Split(e.text, "\n")
+	if e.from == theBot {
+		lines = strings.Split(unshield(shield(e.text)), "\n")
+	}
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return lines
+}
+
+// elsewhere names the thread, unless the person looks at it.
+func (c *Console) elsewhere(th *thread) string {
+	if th == c.talk.here() || th.id == "" {
+		return ""
+	}
+	return fmt.Sprintf("(thread %d) ", c.talk.number(th))
 }
 
 // writeExtras adds the buttons, if they are others than before, and files that were not named yet.

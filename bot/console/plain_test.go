@@ -24,6 +24,7 @@ func TestAnIncidentAsPlainLines(t *testing.T) {
 	live := g.says(m.Place, bot.Text{Body: "⏳ Working 0:00 · uptime", Choices: stop, Quiet: true})
 	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:01 · uptime", Choices: stop})
 	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:02 · uptime\n✓ uptime  timed out", Choices: stop})
+	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:03 · uptime\n✓ uptime  timed out", Choices: stop})
 	g.clock.pass(5 * time.Second)
 	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:07 · uptime\n✓ uptime  timed out", Choices: stop})
 	g.edits(m.Place, live, bot.Text{Body: "⏳ Working 0:08 · df -h\n✓ uptime  timed out\n✓ uptime  timed out", Choices: stop})
@@ -59,8 +60,37 @@ you    ▸ [Cycle devvm]
 bgbot  ~ 🟠 Cycling devvm
 you    ▸ 1
 `)
-	if posts, edits := g.Counts(); posts != 1 || edits != 6 {
-		t.Errorf("counted %d pushes and %d edits, want 1 and 6", posts, edits)
+	if posts, edits := g.Counts(); posts != 1 || edits != 7 {
+		t.Errorf("counted %d pushes and %d edits, want 1 and 7", posts, edits)
+	}
+}
+
+func TestPlainLinesCanBeSearched(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	g.says(bot.Place{}, bot.Text{Body: `✗ ` + "`grep 'a\\.b' <x`" + `  0.1 s · stuck in io\_submit \& \<dead\> by @` + "\u2060kim  \nnext"})
+	g.prints("bgbot  ▸ ✗ `grep 'a\\.b' <x`  0.1 s · stuck in io_submit & <dead> by @kim\n         next\n")
+}
+
+func TestOnlyChangesAreRepeated(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		old, now  string
+		due       bool
+		news, got string
+	}{
+		{"⏳ 0:01|▸ df  0:01", "⏳ 0:02|▸ df  0:02", false, "", "⏳ 0:01|▸ df  0:01"},
+		{"⏳ 0:01|▸ df  0:01", "⏳ 0:07|▸ df  0:07", true, "⏳ 0:07|▸ df  0:07", "⏳ 0:07|▸ df  0:07"},
+		{"⏳ 0:01|▸ df  0:01", "⏳ 0:02|✓ df  0.2 s", false, "✓ df  0.2 s", "⏳ 0:01|✓ df  0.2 s"},
+		{"a|a", "a|a|a", false, "a", "a|a|a"},
+		{"a|b|c", "c||b", false, "", "c||b"},
+		{"x 1|x 2", "x 2|x 3|x 4", false, "x 4", "x 2|x 1|x 4"},
+	} {
+		split := func(s string) []string { return strings.Split(s, "|") }
+		news, known := changes(split(c.old), split(c.now), c.due)
+		if got := strings.Join(news, "|"); got != c.news || strings.Join(known, "|") != c.got {
+			t.Errorf("from %s to %s: news %q, known %q", c.old, c.now, got, known)
+		}
 	}
 }
 

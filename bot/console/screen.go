@@ -25,7 +25,8 @@ type screen struct {
 	rowsAt []row // what stands where, for the mouse
 	top    int   // the screen row of rowsAt[0]
 
-	armed   bool // the next ^C leaves
+	pointed string // the number that gave the focus; "" if Tab or the mouse did
+	armed   bool   // the next ^C leaves
 	mouse   bool
 	touched time.Time // the last key
 	rung    int       // how many pushes the person was told of
@@ -121,6 +122,7 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.PasteMsg:
 		s.focus, s.armed = focus{}, false
 		s.input.insert(msg.Content)
+		s.point()
 	}
 	return s, nil
 }
@@ -147,7 +149,7 @@ func (s *screen) View() tea.View {
 	if s.full.Height >= 16 && s.c.opt.Title != "" {
 		header = 1
 	}
-	typed, x, y := s.input.view(s.inputWidth())
+	typed, x, y := s.input.view(s.inputWidth(), s.inputRows())
 	s.height = max(s.full.Height-header-1-len(typed), 1)
 	s.rowsAt = s.window(s.height)
 	lines := make([]string, 0, s.full.Height)
@@ -174,7 +176,7 @@ func (s *screen) View() tea.View {
 	if s.mouse {
 		v.MouseMode = tea.MouseModeCellMotion
 	}
-	if s.focus == (focus{}) {
+	if s.focus == (focus{}) || s.pointed != "" {
 		v.Cursor = tea.NewCursor(x+2, y)
 		v.Cursor.Blink = false
 	}
@@ -182,6 +184,9 @@ func (s *screen) View() tea.View {
 }
 
 const placeholder = "Say what is wrong, or /help"
+
+// inputRows keeps a row of the transcript and the rule on the smallest screen.
+func (s *screen) inputRows() int { return max(1, min(maxInputRows, s.full.Height-2)) }
 
 // inputWidth is the columns of the input beside its mark.
 func (s *screen) inputWidth() int { return max(s.width-3, 1) }
@@ -223,7 +228,7 @@ func (s *screen) hint() string {
 	case offer != nil && here.working() && len(offer.choices) == 1:
 		return "^C stops · /help"
 	case offer != nil && len(offer.choices) > 1:
-		return fmt.Sprintf("1-%d press a button · /help", min(len(offer.choices), 9))
+		return fmt.Sprintf("1-%d then Enter · /help", min(len(offer.choices), 9))
 	default:
 		return "/help"
 	}
