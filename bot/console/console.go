@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ type Options struct {
 	Dir      string           // attachments are saved there; it is made when needed; "" = they are not saved
 	History  string           // file of the typed lines, mode 0600; "" = none
 	Environ  []string         // KEY=value; TERM, NO_COLOR, COLORTERM and the like choose what the terminal is given
-	Greeting string           // shown first
+	Greeting string           // CommonMark, shown first
 	Now      func() time.Time // nil = time.Now
 }
 
@@ -90,7 +91,7 @@ func Open(opt Options) (*Console, error) {
 		outbox: make(chan bot.Message, outboxSize),
 	}
 	if opt.Greeting != "" {
-		c.talk.here().add(&entry{from: note, text: clean(opt.Greeting), at: opt.Now()})
+		c.talk.here().add(&entry{from: hello, text: strings.TrimSpace(clean(opt.Greeting)), at: opt.Now()})
 	}
 	return c, nil
 }

@@ -66,7 +66,7 @@ func (s *screen) body(e *entry) []string {
 	width := max(s.width-lipgloss.Width(rest), 1)
 	var lines []string
 	switch e.from {
-	case theBot:
+	case theBot, hello:
 		lines = s.md.lines(e.text, width)
 	default:
 		lines = wrapped(e.text, width)
@@ -76,7 +76,7 @@ func (s *screen) body(e *entry) []string {
 	}
 	for i, line := range lines {
 		switch e.from {
-		case theBot:
+		case theBot, hello:
 		case note:
 			line = faint.Render(line)
 		case alert:
@@ -107,7 +107,7 @@ func (s *screen) gutter(from author) (first, rest string) {
 	switch from {
 	case person:
 		name, sign, look = s.c.opt.Name, "› ", mine
-	case note:
+	case note, hello:
 		name, sign = "", "  "
 	case alert:
 		name, sign, look = "", "! ", urgent

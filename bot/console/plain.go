@@ -102,7 +102,7 @@ func changes(old, now []string, due bool) (news, known []string) {
 // plain is the text without the backslashes that CommonMark wants, so that it can be searched.
 func (e *entry) plain() []string {
 	lines := strings.Split(e.text, "\n")
-	if e.from == theBot {
+	if e.from == theBot || e.from == hello {
 		lines = strings.Split(unshield(shield(e.text)), "\n")
 	}
 	for i := range lines {

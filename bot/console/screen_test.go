@@ -42,6 +42,17 @@ bgbot  ⏳ Working 0:14 · uptime                                            18:
 	d.lacks("✓ one")
 }
 
+func TestTheGreetingIsMarkdownAndStaysAtTheTop(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, func(o *Options) { o.Greeting = "**Practice incident.** Type for example: `devvm is frozen`\n" })
+	g.drawing = true
+	d := &desk{rig: g, s: g.newScreen(&history{})}
+	d.s.Update(tea.WindowSizeMsg{Width: 80, Height: 12})
+	d.has("Practice incident. Type for example: devvm is frozen\n\n── /help")
+	d.begin()
+	d.has("Practice incident. Type for example: devvm is frozen\n\nKim    devvm is frozen")
+}
+
 func TestNothingIsWiderThanAPhone(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 7, 20, 40, 71, 72} {

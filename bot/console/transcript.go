@@ -17,10 +17,11 @@ const (
 	person
 	note  // the console itself
 	alert // the console itself, and it matters
+	hello // the greeting; as it is not typed here, it is CommonMark
 )
 
 // local says that the console said it, and that no core knows of it.
-func (a author) local() bool { return a == note || a == alert }
+func (a author) local() bool { return a == note || a == alert || a == hello }
 
 // entry is one message as it stands now.
 type entry struct {
