@@ -2,6 +2,7 @@ package sshagent
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -56,6 +57,16 @@ func login(session []byte, user string, key ssh.PublicKey, host ssh.PublicKey) [
 	return ssh.Marshal(u)
 }
 
+// changed is the right login with something wrong about it.
+func changed(session []byte, key ssh.PublicKey, change func(*userauth)) []byte {
+	var u userauth
+	if err := ssh.Unmarshal(login(session, "breakglass", key, nil), &u); err != nil {
+		panic(err)
+	}
+	change(&u)
+	return ssh.Marshal(u)
+}
+
 func TestARawClientGetsASignatureForTheRightLoginOnly(t *testing.T) {
 	t.Parallel()
 	key, host, evil := newKey(t), newKey(t), newKey(t)
@@ -83,6 +94,12 @@ func TestARawClientGetsASignatureForTheRightLoginOnly(t *testing.T) {
 		"another key inside":    {host, pub, login(session, "breakglass", evil.PublicKey(), host.PublicKey()), "the login names another key"},
 		"bytes behind":          {host, pub, append(login(session, "breakglass", pub, nil), 0), "the login has bytes behind its end"},
 		"more bytes behind":     {host, pub, append(bytes.Clone(good), 0), "the login names no host key"},
+		"another service":       {host, pub, changed(session, pub, func(u *userauth) { u.Service = "ssh-userauth" }), "the data to sign is not a login"},
+		"another method":        {host, pub, changed(session, pub, func(u *userauth) { u.Method = "hostbased" }), `the login is by \"hostbased\", not by public key`},
+		"another message":       {host, pub, changed(session, pub, func(u *userauth) { u.Message = 80 }), "the data to sign is not a login"},
+		"a question":            {host, pub, changed(session, pub, func(u *userauth) { u.Signed = false }), "the data to sign is not a login"},
+		"another algorithm":     {host, pub, changed(session, pub, func(u *userauth) { u.Algorithm = "ssh-rsa" }), `the login wants \"ssh-rsa\" of a key of type ssh-ed25519`},
+		"an odd encoding":       {host, pub, bytes.Replace(login(session, "breakglass", pub, nil), []byte("publickey\x01"), []byte("publickey\x02"), 1), "the login is encoded in an odd way"},
 		"a file signature":      {host, pub, []byte("SSHSIG\x00\x00\x00\x04file"), "the data to sign is not a login"},
 		"the session id itself": {host, pub, session, "the data to sign is not a login"},
 		"nothing":               {host, pub, nil, "the data to sign is not a login"},
@@ -109,6 +126,49 @@ func TestARawClientGetsASignatureForTheRightLoginOnly(t *testing.T) {
 			}
 			s.log.want(`reason="` + c.reason + `"`)
 		})
+	}
+}
+
+func TestAHostIsItsPinOrAValidCertificateOfItsCA(t *testing.T) {
+	t.Parallel()
+	pin, host, ca := newKey(t), newKey(t), newKey(t)
+	al := Alias{Name: "devvm", HostKey: pin.PublicKey(), HostCA: ca.PublicKey()}
+	cert := func(by ssh.Signer, change func(*ssh.Certificate)) ssh.PublicKey {
+		c := &ssh.Certificate{
+			Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"devvm"},
+			ValidAfter: 1, ValidBefore: uint64(time.Now().Add(time.Hour).Unix()),
+		}
+		change(c)
+		if err := c.SignCert(rand.Reader, by); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	forged := cert(ca, func(*ssh.Certificate) {}).(*ssh.Certificate)
+	forged.Serial++
+	for name, c := range map[string]struct {
+		key  ssh.PublicKey
+		want bool
+	}{
+		"the pin":            {pin.PublicKey(), true},
+		"a certificate":      {cert(ca, func(*ssh.Certificate) {}), true},
+		"the bare key":       {host.PublicKey(), false},
+		"the CA as a host":   {ca.PublicKey(), false},
+		"another CA":         {cert(host, func(*ssh.Certificate) {}), false},
+		"another host":       {cert(ca, func(c *ssh.Certificate) { c.ValidPrincipals = []string{"devvm2"} }), false},
+		"any host":           {cert(ca, func(c *ssh.Certificate) { c.ValidPrincipals = nil }), false},
+		"a user":             {cert(ca, func(c *ssh.Certificate) { c.CertType = ssh.UserCert }), false},
+		"an expired one":     {cert(ca, func(c *ssh.Certificate) { c.ValidBefore = 2 }), false},
+		"one from tomorrow":  {cert(ca, func(c *ssh.Certificate) { c.ValidAfter = c.ValidBefore - 1 }), false},
+		"an unknown option":  {cert(ca, func(c *ssh.Certificate) { c.CriticalOptions = map[string]string{"x": ""} }), false},
+		"changed afterwards": {forged, false},
+	} {
+		if got := al.is(c.key); got != c.want {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+	if (&Alias{Name: "devvm", HostKey: pin.PublicKey()}).is(cert(ca, func(*ssh.Certificate) {})) {
+		t.Error("without a CA a certificate was taken")
 	}
 }
 

@@ -212,15 +212,21 @@ func open(t *testing.T, aliases ...Alias) *shell {
 	return &shell{t: t, agent: a, log: log, home: t.TempDir()}
 }
 
-// run runs a shell command and returns what it wrote and its exit code.
-func (s *shell) run(command string) (stdout, stderr string, exit int) {
-	s.t.Helper()
+// command is a shell command that is not started yet.
+func (s *shell) command(command string) *exec.Cmd {
 	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-c", command)
 	cmd.Dir = s.home
 	cmd.Env = []string{"HOME=" + s.home}
 	for k, v := range s.agent.Env("/usr/local/bin:/usr/bin:/bin:/usr/sbin") {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
+	return cmd
+}
+
+// run runs a shell command and returns what it wrote and its exit code.
+func (s *shell) run(command string) (stdout, stderr string, exit int) {
+	s.t.Helper()
+	cmd := s.command(command)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second

@@ -2,12 +2,14 @@ package sshagent
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -123,6 +125,35 @@ func TestACommandThatHangsIsCut(t *testing.T) {
 	}
 }
 
+func TestEndingTheProcessGroupEndsTheWrapperAndItsSSH(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	s := open(t, newHost(t, key.PublicKey()).alias("devvm", key))
+	cmd := s.command("ssh devvm 'echo up; sleep 20'")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("up\n"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := io.ReadAll(out); err != nil { // until the last holder of the pipe is gone
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("ssh lived %s longer", took)
+	}
+	_ = cmd.Wait()
+}
+
 func TestACommandsOwnTimeoutIsNotTakenForOurs(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
@@ -162,6 +193,9 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	key := newKey(t)
 	s := open(t, newHost(t, key.PublicKey()).alias("devvm", key))
 	idle := dial(t, s.agent)
+	for range maxConns - 1 {
+		dial(t, s.agent)
+	}
 	if _, err := idle.List(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"bgbot/pve"
+
+	"golang.org/x/crypto/ssh"
 )
 
 func TestOnlyAVerbGetsThrough(t *testing.T) {

@@ -14,11 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"bgbot/internal/sshagent"
-
 	"bgbot/pve"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // tooLong is when a test that waits for an event gives up.

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"bgbot/pve"
+
+	"golang.org/x/crypto/ssh"
 )
 
 const (

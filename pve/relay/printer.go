@@ -7,9 +7,9 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/crypto/ssh"
-
 	"bgbot/pve"
+
+	"golang.org/x/crypto/ssh"
 )
 
 const (

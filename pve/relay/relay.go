@@ -16,9 +16,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"bgbot/pve"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // User is the one user name that the relay takes.

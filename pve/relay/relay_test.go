@@ -225,6 +225,18 @@ func TestTheEndWaitsForAChangeAndItsClientIsTold(t *testing.T) {
 	wait(t, stopped)
 }
 
+func TestAVerbThatComesTooLateIsNotBegun(t *testing.T) {
+	t.Parallel()
+	l := &link{}
+	if !l.begin(pve.Stop) {
+		t.Fatal("the first verb was refused")
+	}
+	l.stop() // a change runs, so the client stays
+	if l.begin(pve.Start) {
+		t.Error("a verb began after the end")
+	}
+}
+
 // Not parallel: it looks at all goroutines.
 func TestTheEndLeavesNothingBehind(t *testing.T) {
 	s, stop := serve(t)
