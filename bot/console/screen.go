@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -153,8 +154,14 @@ func (s *screen) View() tea.View {
 	s.height = max(s.full.Height-header-1-len(typed), 1)
 	s.rowsAt = s.window(s.height)
 	lines := make([]string, 0, s.full.Height)
-	if header == 1 {
+	state := s.state()
+	switch {
+	case header == 1 && state != "":
+		lines = append(lines, state)
+	case header == 1:
 		lines = append(lines, s.header())
+	case state != "" && len(s.rowsAt) > 1:
+		s.rowsAt[0] = row{text: state}
 	}
 	for range s.height - len(s.rowsAt) {
 		lines = append(lines, "")
@@ -190,6 +197,22 @@ func (s *screen) inputRows() int { return max(1, min(maxInputRows, s.full.Height
 
 // inputWidth is the columns of the input beside its mark.
 func (s *screen) inputWidth() int { return max(s.width-3, 1) }
+
+// state is the first line of the message that is being worked on, when it has grown out of the window; else "". On a
+// phone that is soon, and the state is what one looks for.
+func (s *screen) state() string {
+	entries := s.c.talk.here().entries
+	for _, e := range slices.Backward(entries) {
+		if !e.stop() {
+			continue
+		}
+		if slices.ContainsFunc(s.rowsAt, func(r row) bool { return r.entry == e && r.line == 0 }) {
+			return ""
+		}
+		return bold.Render(cut(strings.NewReplacer("`", "", "**", "").Replace(e.plain()[0]), s.width))
+	}
+	return ""
+}
 
 func (s *screen) header() string {
 	title := cut(oneLine(s.c.opt.Title), s.width)

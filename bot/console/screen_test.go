@@ -53,6 +53,21 @@ func TestTheGreetingIsMarkdownAndStaysAtTheTop(t *testing.T) {
 	d.has("Practice incident. Type for example: devvm is frozen\n\nKim    devvm is frozen")
 }
 
+func TestTheStateStaysInSightWhenTheMessageOutgrowsAPhone(t *testing.T) {
+	t.Parallel()
+	for _, height := range []int{12, 20} {
+		d := newDesk(t, 40, height)
+		p := d.begin()
+		body := "⏳ Working 0:14 · `ssh devvm 'sudo dmesg -T | tail -40'`\n" + strings.Repeat("✓ one\n", 30)
+		id := d.says(p, bot.Text{Body: body, Choices: []bot.Choice{{ID: "halt", Label: "Stop"}}})
+		if top := d.shown(); !strings.HasPrefix(top, "⏳ Working 0:14 · ssh devvm 'sudo dmesg…\n") || !strings.Contains(top, "[1 Stop]") {
+			t.Errorf("at height %d the screen is\n%s", height, top)
+		}
+		d.edits(p, id, bot.Text{Body: "✅ Looked for 0:15\n" + body})
+		d.lacks("⏳ Working 0:14 · ssh devvm 'sudo dmesg…")
+	}
+}
+
 func TestNothingIsWiderThanAPhone(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 7, 20, 40, 71, 72} {
