@@ -51,6 +51,7 @@ type Text struct {
 	Files   []File   // with Post only
 	Quiet   bool     // no push notification, where the service can do that
 	Only    string   // visible to this user ID only, where the service can do that
+	Key     string   // with Post: names this one message; a Chat unsure whether an earlier try arrived can look for it
 }
 
 // Choice is a button. ID comes back as Message.Click.
@@ -66,6 +67,20 @@ type File struct {
 	Type string
 	Data []byte
 }
+
+// Limits is how fast a chat takes what the bot says. A Chat that says nothing gets [SlowLimits].
+type Limits struct {
+	EditGap time.Duration // least time between two edits in the whole chat
+	PostGap time.Duration // least time between two posts in the whole chat
+	Tick    time.Duration // how often a running message is redrawn only because time has passed
+}
+
+// SlowLimits stays below 45 edits a minute and one post a second: Slack publishes 50 and more edits a minute and about
+// one post a second for each channel, and a client that lives at the limit meets it.
+var SlowLimits = Limits{EditGap: 1350 * time.Millisecond, PostGap: time.Second, Tick: 5 * time.Second}
+
+// Limited is a Chat that knows its own limits.
+type Limited interface{ Limits() Limits }
 
 // Busy is a rate limit: nothing may be sent to this chat before After has passed.
 type Busy struct{ After time.Duration }

@@ -13,16 +13,18 @@ import (
 )
 
 const (
-	playLimit = 4 * time.Minute
-	pollEvery = 250 * time.Millisecond
-	settle    = 3 * time.Second  // quiet after the last word before the curtain falls
-	lastWords = 20 * time.Second // how long it waits for them after the recovery
+	playLimit  = 4 * time.Minute
+	pollEvery  = 250 * time.Millisecond
+	settle     = 3 * time.Second  // quiet before the curtain falls, when nobody knows which word is the last
+	curtain    = time.Second      // quiet after the agent's closing words
+	impatience = 30 * time.Second // with a dead model and a bot that does not say so
+	lastWords  = 20 * time.Second // how long it waits for them after the recovery
 )
 
 var (
-	confirmCode = regexp.MustCompile(`(?:type:|type) +confirm +([0-9A-Za-z]{3,12})`)
+	confirmCode = regexp.MustCompile("type:? +`?confirm +([0-9A-Za-z]{3,12})")
 	botLine     = regexp.MustCompile(`^bgbot +[▸~]`)
-	modelDown   = regexp.MustCompile(`(?i)the model (is down|cannot be reached|does not answer|is not reachable|refused)|model .*(unreachable|not reachable|connection refused)|API .*(unreachable|not reachable|connection refused|cannot be reached)`)
+	modelDown   = regexp.MustCompile(`(?i)the model (cannot be reached|is down)|the verbs (need no model|still work)`)
 )
 
 // operator is the person at the console, played.
@@ -33,7 +35,7 @@ type operator struct {
 	typed   map[string]bool // what must be typed once only
 	first   time.Duration   // of the first line of the bot
 	last    time.Time       // of the newest line
-	posts   int
+	closed  bool            // the agent's closing words were shown
 }
 
 // Play types the scenario's prompt into in, reads the console's plain lines from out, confirms what is asked, takes the
@@ -121,6 +123,11 @@ func (o *operator) watch(ctx context.Context, lines <-chan string) (time.Duratio
 			if recovered > 0 && o.finished(recovered) {
 				return recovered, nil
 			}
+			if o.lab.opts.BreakModel && time.Since(o.started) > impatience {
+				if err := o.once("vm cycle"); err != nil {
+					return recovered, err
+				}
+			}
 		case <-ctx.Done():
 			return recovered, context.Cause(ctx)
 		}
@@ -147,14 +154,21 @@ func (o *operator) check(ctx context.Context, back chan<- time.Duration) {
 // finished is true when the bot has fallen silent after its last word, or has none.
 func (o *operator) finished(recovered time.Duration) bool {
 	silent := time.Since(o.last)
-	said := o.lab.model.closing.Load() || o.lab.opts.BreakModel
-	return said && silent > settle || silent > lastWords || time.Since(o.started)-recovered > 2*lastWords
+	switch {
+	case o.closed && silent > curtain, o.lab.opts.BreakModel && silent > settle, silent > lastWords:
+		return true
+	default: // a ticker may go on for ever
+		return time.Since(o.started)-recovered > 2*lastWords
+	}
 }
 
 func (o *operator) hear(line string) error {
 	o.last = time.Now()
 	if botLine.MatchString(line) && o.first == 0 {
 		o.first = time.Since(o.started)
+	}
+	if o.lab.model.closing.Load() && strings.Contains(line, o.lab.scenario.closing) {
+		o.closed = true
 	}
 	if m := confirmCode.FindStringSubmatch(line); m != nil {
 		return o.once("confirm " + m[1])

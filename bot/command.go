@@ -1,0 +1,148 @@
+package bot
+
+import (
+	"regexp"
+	"strings"
+
+	"bgbot/auth"
+	"bgbot/pve"
+)
+
+// command is what a message asks for.
+type command struct {
+	kind kind
+	verb pve.Verb
+	arg  string // a code, a nonce, a model's name, a prompt's or a turn's ID, the text for the agent
+	err  error  // kind invalid: what to tell the person
+}
+
+type kind int
+
+const (
+	nothing kind = iota
+	talk
+	stop
+	help
+	power // a verb
+	confirm
+	cancel
+	model
+	invalid
+)
+
+// act is what the allowlist is asked about.
+func (c command) act() auth.Act {
+	switch c.kind {
+	case stop:
+		return auth.Stop
+	case power:
+		if c.verb.Changes() {
+			return auth.Change
+		}
+		return auth.Look
+	case confirm, cancel:
+		return auth.Confirm
+	default:
+		return auth.Talk
+	}
+}
+
+// parse reads a typed text or a click. Phones capitalise the first letter and set curly quotes; both are forgiven for
+// our own words, never inside a verb's argument. A sentence that merely begins with one of our words goes to the agent,
+// but a text that begins with "/vm", or is "vm" and one word, never does: a mistyped verb must not become a prompt.
+func parse(m Message, prompts []Prompt) command {
+	if m.Click != "" {
+		return parseClick(m.Click, prompts)
+	}
+	text := strings.TrimSpace(printable(m.Text))
+	words := strings.Fields(strings.ToLower(strings.Trim(text, "“”\"'`.! ")))
+	if len(words) == 0 {
+		return command{kind: nothing}
+	}
+	switch first := strings.TrimPrefix(words[0], "/"); {
+	case first == "stop" && len(words) == 1:
+		return command{kind: stop}
+	case (first == "help" || first == "?") && len(words) == 1:
+		return command{kind: help}
+	case first == "vm":
+		return parseVerb(words, text)
+	case (first == "confirm" || first == "cancel") && len(words) == 2 && codePattern.MatchString(words[1]):
+		k := confirm
+		if first == "cancel" {
+			k = cancel
+		}
+		return command{kind: k, arg: strings.ToUpper(words[1])}
+	case first == "model" && len(words) == 2:
+		if !modelPattern.MatchString(words[1]) {
+			return command{kind: invalid, err: &says{"A model's name has letters, digits, dots and dashes only, for example `model opus`."}}
+		}
+		return command{kind: model, arg: words[1]}
+	}
+	return command{kind: talk, arg: text}
+}
+
+var (
+	codePattern  = regexp.MustCompile(`^[0-9a-z]{4}$`)
+	modelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.\-]{0,60}(\[1m\])?$`)
+)
+
+func parseVerb(words []string, text string) command {
+	slash := strings.HasPrefix(text, "/")
+	if len(words) == 1 {
+		return command{kind: help}
+	}
+	v, err := pve.ParseVerb(words[1])
+	switch {
+	case err == nil && len(words) == 2:
+		return command{kind: power, verb: v}
+	case err == nil:
+		return command{kind: invalid, err: &says{"A verb stands alone: type `vm " + words[1] + "` and nothing behind it. Nothing was done."}}
+	case slash || len(words) == 2:
+		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb. The verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "` `vm ") + "`. Nothing was done."}}
+	default:
+		return command{kind: talk, arg: text}
+	}
+}
+
+// Clicks are a kind and one argument. What a click may do is looked up in our own records, never read from the click.
+const (
+	clickStop    = "stop:"
+	clickConfirm = "confirm:"
+	clickCancel  = "cancel:"
+	clickVerb    = "vm:"
+	clickPrompt  = "prompt:"
+)
+
+func parseClick(id string, prompts []Prompt) command {
+	if arg, ok := strings.CutPrefix(id, clickStop); ok {
+		return command{kind: stop, arg: arg}
+	}
+	if arg, ok := strings.CutPrefix(id, clickConfirm); ok {
+		return command{kind: confirm, arg: arg}
+	}
+	if arg, ok := strings.CutPrefix(id, clickCancel); ok {
+		return command{kind: cancel, arg: arg}
+	}
+	if arg, ok := strings.CutPrefix(id, clickVerb); ok {
+		if v, err := pve.ParseVerb(arg); err == nil {
+			return command{kind: power, verb: v}
+		}
+	}
+	if arg, ok := strings.CutPrefix(id, clickPrompt); ok {
+		if arg == continuePrompt {
+			return command{kind: talk, arg: continueText}
+		}
+		for _, p := range prompts {
+			if p.ID == arg {
+				return command{kind: talk, arg: p.Text}
+			}
+		}
+	}
+	return command{kind: invalid, err: &says{"That button is from another version of me and does nothing. Type `help` for what works now."}}
+}
+
+// says is an error that is a sentence for a person and nothing more.
+type says struct{ text string }
+
+func (e *says) Error() string       { return e.text }
+func (e *says) UserMessage() string { return e.text }

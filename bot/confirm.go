@@ -1,0 +1,266 @@
+package bot
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bgbot/auth"
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+// Confirm says how long a confirmation is open and who may give it.
+type Confirm struct {
+	TTL   time.Duration
+	By    auth.By
+	Verbs map[pve.Verb]auth.By // what differs from By
+}
+
+func (c Confirm) by(v pve.Verb) auth.By {
+	if by, ok := c.Verbs[v]; ok {
+		return by
+	}
+	return c.By
+}
+
+// request is who wants which verb, where.
+type request struct {
+	place     Place
+	verb      pve.Verb
+	requester auth.Person
+	name      string
+	session   string // of the agent that asks; empty for a person
+}
+
+// pending is a confirmation that nobody has answered in this process. What counts is the record in the store; this is
+// only who waits for it.
+type pending struct {
+	answer chan answer   // gets exactly one
+	done   chan struct{} // closed with it
+}
+
+type answer int
+
+const (
+	confirmed answer = iota
+	cancelled
+	expired
+	withdrawn
+)
+
+// offer puts a card into the thread and returns at once; the card expires by itself, and when ctx ends it is withdrawn.
+func (b *Bot) offer(ctx context.Context, r request) *pending {
+	now := time.Now()
+	c := store.Confirmation{
+		Nonce: uuid.NewString(), Code: b.code(r.place), Verb: string(r.verb), VMID: b.VM.ID, Place: store.Place(r.place),
+		Requester: r.requester.String(), Session: r.session, Origin: "person", Made: now, Expires: now.Add(b.Confirm.TTL),
+	}
+	if r.session != "" {
+		c.Origin = "agent"
+	}
+	b.replace(c)
+	b.Store.AddConfirmation(b.work, c)
+	b.record(b.work, r.place, r.requester, "ask", c.Verb, c.Nonce, c.Origin)
+	p := b.await(ctx, c)
+	c.Card = b.say(r.place, Text{Body: b.card(r, c), Key: c.Nonce, Choices: []Choice{
+		{ID: clickConfirm + c.Nonce, Label: b.title(r.verb), Danger: true},
+		{ID: clickCancel + c.Nonce, Label: "Cancel"},
+	}})
+	b.Store.SetCard(b.work, c.Nonce, c.Card)
+	if now, ok := b.Store.Confirmation(b.work, c.Nonce); ok && !now.Used.IsZero() { // answered before we knew the card's id
+		b.closeCard(c.Nonce, "☑ "+b.title(r.verb)+": "+now.Outcome+".")
+	}
+	return p
+}
+
+// await registers who waits for c and ends c when its time is over or ctx ends.
+func (b *Bot) await(ctx context.Context, c store.Confirmation) *pending {
+	p := &pending{answer: make(chan answer, 1), done: make(chan struct{})}
+	b.mu.Lock()
+	b.pending[c.Nonce] = p
+	b.mu.Unlock()
+	wait, cancel := context.WithDeadline(ctx, c.Expires)
+	started := b.start(func() {
+		defer cancel()
+		select {
+		case <-p.done:
+			return
+		case <-wait.Done():
+		case <-b.cut.Done(): // the record stays open over a restart
+			b.resolve(c.Nonce, withdrawn)
+			return
+		}
+		how, outcome, text := expired, "expired", "⌛ Expired: "+b.title(pve.Verb(c.Verb))+" was not confirmed in time. Nothing was done."
+		if ctx.Err() != nil {
+			how, outcome, text = withdrawn, "cancelled", "⏹ Withdrawn: the turn that asked for "+c.Verb+" ended. Nothing was done."
+		}
+		if b.Store.UseConfirmation(b.work, c.Nonce, "", outcome, time.Now()) == nil {
+			b.record(b.work, Place(c.Place), auth.Person{}, "confirmation", c.Verb, outcome, c.Nonce)
+			b.closeCard(c.Nonce, text)
+		}
+		b.resolve(c.Nonce, how)
+	})
+	if !started {
+		cancel()
+		b.resolve(c.Nonce, withdrawn)
+	}
+	return p
+}
+
+// resolve gives the answer to whoever waits, and says whether somebody did.
+func (b *Bot) resolve(nonce string, a answer) bool {
+	b.mu.Lock()
+	p := b.pending[nonce]
+	delete(b.pending, nonce)
+	b.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	p.answer <- a
+	close(p.done)
+	return true
+}
+
+// replace closes an older open card for the same verb in the same thread: two of them would be two changes.
+func (b *Bot) replace(c store.Confirmation) {
+	for _, old := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		if old.Place == c.Place && old.Verb == c.Verb && b.Store.UseConfirmation(b.work, old.Nonce, "", "cancelled", time.Now()) == nil {
+			b.closeCard(old.Nonce, "↻ Replaced by a newer card below. Nothing was done.")
+			b.resolve(old.Nonce, withdrawn)
+		}
+	}
+}
+
+// code is a short code that no other open card of the channel has. Letters that look alike are left out.
+func (b *Bot) code(p Place) string {
+	const letters = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+	for {
+		var raw [4]byte
+		_, _ = rand.Read(raw[:]) // never fails since Go 1.24
+		for i := range raw {
+			raw[i] = letters[int(raw[i])%len(letters)]
+		}
+		if _, taken := b.Store.ConfirmationByCode(b.work, p.Chat, p.Channel, string(raw[:])); !taken {
+			return string(raw[:])
+		}
+	}
+}
+
+// card shows the facts that a person decides on. The VM's state is asked for, but not waited for longer than a moment.
+func (b *Bot) card(r request, c store.Confirmation) string {
+	ctx, cancel := context.WithTimeout(b.work, 2*time.Second)
+	defer cancel()
+	state := "its state is unknown: the Proxmox host has not answered yet"
+	if rep, err := b.Gate.Run(ctx, pve.Status, func(pve.Step) {}); err == nil {
+		state = plain(firstLine(rep.Result.Text), 90)
+	}
+	who := plain(r.name, 40)
+	if r.session != "" {
+		who = "The agent, working for " + who + ","
+	}
+	return fmt.Sprintf("🔴 %s? %s\n%s: %s.\n%s asks. %s\nOr type: `confirm %s` · `cancel %s` · expires in %s",
+		b.title(r.verb), state, r.verb, r.verb.Explain(), who, b.rule(r.verb), c.Code, c.Code, clock(b.Confirm.TTL))
+}
+
+func (b *Bot) rule(v pve.Verb) string {
+	switch b.Confirm.by(v) {
+	case auth.Other:
+		return "A second person has to confirm."
+	case auth.Any:
+		return "Anybody on the allowlist may confirm."
+	case auth.Requester:
+	}
+	return "Only who asked may confirm."
+}
+
+// title is the verb as a button says it: "Cycle devvm".
+func (b *Bot) title(v pve.Verb) string {
+	return strings.ToUpper(string(v[:1])) + string(v[1:]) + " " + b.VM.Name
+}
+
+// confirm takes a click or a typed code. Everything is looked up in the record: the click carries only its nonce.
+func (b *Bot) confirm(m Message, key string, yes bool) {
+	c, ok := b.Store.Confirmation(b.work, key)
+	if m.Click == "" {
+		c, ok = b.Store.ConfirmationByCode(b.work, m.Place.Chat, m.Place.Channel, key)
+	}
+	if !ok || c.Place.Chat != m.Place.Chat || c.Place.Channel != m.Place.Channel {
+		b.answer(m, "There is no open confirmation like that here. Type the verb again, for example `vm status`.")
+		return
+	}
+	if no := b.mayConfirm(m, c, yes); no != "" {
+		b.record(b.work, m.Place, m.From, "confirm", c.Verb, "refused", no)
+		b.answer(m, no)
+		return
+	}
+	outcome, how := "confirmed", confirmed
+	if !yes {
+		outcome, how = "cancelled", cancelled
+	}
+	if err := b.Store.UseConfirmation(b.work, c.Nonce, m.From.String(), outcome, time.Now()); err != nil {
+		b.answer(m, usedText(err, c))
+		return
+	}
+	b.record(b.work, m.Place, m.From, "confirm", c.Verb, outcome, c.Nonce)
+	if !yes {
+		b.closeCard(c.Nonce, "✖ "+b.title(pve.Verb(c.Verb))+": cancelled by "+plain(m.Name, 40)+". Nothing was done.")
+		b.resolve(c.Nonce, how)
+		return
+	}
+	waited := b.resolve(c.Nonce, how)
+	b.start(func() { b.closeCard(c.Nonce, "☑ "+b.title(pve.Verb(c.Verb))+": confirmed by "+plain(m.Name, 40)+".") })
+	if !waited || c.Origin != "agent" { // a person's verb, or one whose agent is gone since a restart
+		_, _ = b.operate(operation{verb: pve.Verb(c.Verb), place: Place(c.Place), by: m.From, name: m.Name, requester: c.Requester}, nil)
+	}
+}
+
+func (b *Bot) mayConfirm(m Message, c store.Confirmation, yes bool) (no string) {
+	if c.VMID != b.VM.ID {
+		return fmt.Sprintf("That card is for VM %d, and I serve VM %d now. Type the verb again.", c.VMID, b.VM.ID)
+	}
+	if !yes {
+		return ""
+	}
+	requester, err := auth.ParsePerson(c.Requester)
+	if err == nil {
+		err = b.Confirm.by(pve.Verb(c.Verb)).Check(requester, m.From)
+	}
+	if err != nil {
+		return message(err)
+	}
+	return ""
+}
+
+func usedText(err error, c store.Confirmation) string {
+	switch {
+	case errors.Is(err, store.ErrExpired):
+		return "That confirmation has expired; nothing was done. Type `vm " + c.Verb + "` again if you still want it."
+	case errors.Is(err, store.ErrUsed):
+		return "That confirmation was answered already; nothing more was done."
+	default:
+		return "That confirmation is not known here any more; nothing was done. Type `vm " + c.Verb + "` again."
+	}
+}
+
+// closeCard takes the buttons off a card and says how it ended.
+func (b *Bot) closeCard(nonce, text string) {
+	c, ok := b.Store.Confirmation(b.work, nonce)
+	if !ok || c.Card == "" {
+		return
+	}
+	p := Place(c.Place)
+	if err := b.out[p.Chat].settle(b.work, p, c.Card, Text{Body: text}); err != nil && !gone(err) {
+		b.Log.Error("a card keeps its buttons", "place", p.String(), "err", err)
+	}
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}

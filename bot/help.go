@@ -1,0 +1,58 @@
+package bot
+
+import (
+	"fmt"
+	"strings"
+
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+// help says what works here, for somebody who has never seen it and has one thumb free.
+func (b *Bot) help(m Message) {
+	var s strings.Builder
+	fmt.Fprintf(&s, "**I repair %s from this thread.** Say what is wrong; an agent logs in, looks, and mends it. A reply goes on with the same session.\n\n", b.VM.Name)
+	s.WriteString("- `stop` ends the running turn, and I look that nothing of it is left\n")
+	for _, v := range pve.Verbs() {
+		fmt.Fprintf(&s, "- `vm %s` %s\n", v, v.Explain())
+	}
+	s.WriteString("- `confirm CODE` or `cancel CODE` answers a card where buttons do not work\n")
+	fmt.Fprintf(&s, "- `model NAME` changes the model of this thread (now %s)\n\n", code(b.threadModel(m.Place), 60))
+	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first and expire after %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
+	fmt.Fprintf(&s, "What I cannot do: help when the place where I run is down too, or repair the Proxmox host itself.")
+	choices := make([]Choice, 0, len(b.Prompts))
+	for _, p := range b.Prompts {
+		choices = append(choices, Choice{ID: clickPrompt + p.ID, Label: p.Label})
+	}
+	b.say(m.Place, Text{Body: s.String() + b.trouble(), Choices: choices, Only: m.From.ID})
+}
+
+// explain says what the agent may do with the verbs.
+func (p Power) explain() string {
+	switch p {
+	case Auto:
+		return "The agent may use them by itself."
+	case Ask:
+		return "The agent has to ask you before it changes the power state."
+	case ReadOnly:
+		return "The agent may only look; it cannot change the power state."
+	default:
+		return "The agent may not use them."
+	}
+}
+
+func (b *Bot) threadModel(p Place) string {
+	if th, ok := b.Store.Thread(b.work, store.Place(p)); ok {
+		return th.Model
+	}
+	return b.Model
+}
+
+// model changes the model of a thread, from the next message on.
+func (b *Bot) model(m Message, name string) {
+	th := b.thread(m.Place)
+	th.Model = name
+	b.Store.SaveThread(b.work, th)
+	b.record(b.work, m.Place, m.From, "model", name, "set", "")
+	b.answer(m, "This thread uses "+code(name, 60)+" from the next message on. If there is no such model, the agent says so then.")
+}

@@ -1,0 +1,169 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// live keeps messages in the chat equal to what draw returns, as fast as the budget allows: one write in flight, newest
+// text wins. draw returns one text a page; pages are only ever appended. One goroutine owns the messages.
+type live struct {
+	d     *delivery
+	place Place
+	draw  func() []Text
+	began func(id string) // the first page is in the chat
+
+	dirty chan struct{}
+	open  context.Context // ends with close: an edit that still waits for its slot gives way to the last state
+	end   context.CancelFunc
+	done  chan struct{}
+
+	shown []page
+}
+
+type page struct {
+	id   string
+	text Text
+}
+
+// show starts a live message. Nothing is posted before delay has passed, and nothing at all when close comes first.
+// The caller must call close. ctx bounds every attempt to write; it should outlive the work that is shown.
+func (d *delivery) show(ctx context.Context, p Place, delay time.Duration, draw func() []Text, began func(id string)) *live {
+	l := &live{d: d, place: p, draw: draw, began: began, dirty: make(chan struct{}, 1), done: make(chan struct{})}
+	l.open, l.end = context.WithCancel(ctx)
+	l.touch()
+	go func() {
+		defer close(l.done)
+		if sleep(l.open, delay) == nil {
+			l.follow(ctx)
+			l.finish(ctx)
+		}
+	}()
+	return l
+}
+
+// touch says that draw would return something new.
+func (l *live) touch() {
+	select {
+	case l.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// close writes the last state for certain, then returns. It may be called more than once.
+func (l *live) close() {
+	l.end()
+	<-l.done
+}
+
+// follow writes changes until close, one page at a time.
+func (l *live) follow(ctx context.Context) {
+	tick := time.NewTicker(l.d.limits.Tick)
+	defer tick.Stop()
+	for failed := 0; ; {
+		select {
+		case <-l.open.Done():
+			return
+		case <-tick.C:
+		case <-l.dirty:
+		}
+		i, t := l.next()
+		if i < 0 {
+			continue
+		}
+		if len(l.shown) > 0 {
+			if l.d.wait(l.open, l.d.editSlot) != nil {
+				return
+			}
+			if i, t = l.next(); i < 0 { // drawn again: the newest text wins
+				continue
+			}
+		}
+		err := l.write(ctx, i, t)
+		switch {
+		case err == nil:
+			failed = 0
+		case final(err):
+			return
+		default:
+			pause := l.d.pause(err, failed)
+			failed++
+			l.d.log.Warn("the chat did not take a live message", "again_in", pause, "err", err)
+			if sleep(l.open, pause) != nil {
+				return
+			}
+		}
+		l.touch() // there may be another page
+	}
+}
+
+// finish writes what is left until all pages are in the chat.
+func (l *live) finish(ctx context.Context) {
+	for failed := 0; ; {
+		i, t := l.next()
+		if i < 0 || l.d.wait(ctx, l.d.postSlot) != nil {
+			return
+		}
+		err := l.write(ctx, i, t)
+		if err == nil {
+			failed = 0
+			continue
+		}
+		if final(err) {
+			l.d.log.Error("the last state of a live message is not in the chat", "err", err)
+			return
+		}
+		if sleep(ctx, l.d.pause(err, failed)) != nil {
+			return
+		}
+		failed++
+	}
+}
+
+// next is the first page that is not in the chat as drawn; -1 means that all are.
+func (l *live) next() (int, Text) {
+	for i, t := range l.draw() {
+		t = l.d.clean(t)
+		if i >= len(l.shown) || !same(l.shown[i].text, t) {
+			return i, t
+		}
+	}
+	return -1, Text{}
+}
+
+// write brings page i into the chat. A page that somebody deleted is posted anew.
+func (l *live) write(ctx context.Context, i int, t Text) error {
+	if i < len(l.shown) {
+		err := l.d.once(ctx, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
+		if !gone(err) {
+			if err == nil {
+				l.shown[i].text = t
+			}
+			return err
+		}
+	}
+	quiet := t
+	quiet.Quiet = true
+	id, err := l.d.post(ctx, l.place, quiet)
+	if err != nil {
+		return err
+	}
+	if i < len(l.shown) {
+		l.shown[i] = page{id, t}
+	} else {
+		l.shown = append(l.shown, page{id, t})
+	}
+	if i == 0 && l.began != nil {
+		l.began(id)
+	}
+	return nil
+}
+
+func gone(err error) bool {
+	var g *Gone
+	return errors.As(err, &g)
+}
+
+func same(a, b Text) bool { return a.Body == b.Body && slices.Equal(a.Choices, b.Choices) }

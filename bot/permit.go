@@ -1,0 +1,206 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+
+	"bgbot/agentrun"
+	"bgbot/pve"
+)
+
+// permit answers the agent's question whether it may run a command. Every command is recorded before it runs. Here a
+// power verb is recognised by its words, so that a person is asked before anything starts; a verb hidden from that (a
+// variable, a script) is met again by the relay, which asks by itself. The words are a courtesy, the relay is the boundary.
+func (b *Bot) permit(ctx context.Context, t *turn, q agentrun.Question) agentrun.Answer {
+	deny := func(outcome, text string) agentrun.Answer {
+		b.record(b.work, t.place, t.who, "command", t.id, outcome, q.Tool+": "+q.Command)
+		return agentrun.Answer{Message: text}
+	}
+	if q.Tool != "Bash" {
+		return deny("denied", "Denied: only Bash, and Read, Grep and Glob inside the working folder and the runbooks, are open to you.")
+	}
+	var changes []pve.Verb
+	for _, v := range powerVerbs(q.Command) {
+		if v.Changes() {
+			changes = append(changes, v)
+		}
+	}
+	switch {
+	case len(changes) == 0 || b.Power == Auto:
+		b.record(b.work, t.place, t.who, "command", t.id, "allowed", q.Command)
+		return agentrun.Answer{Allow: true}
+	case b.Power == ReadOnly:
+		return deny("denied", readOnlyText(changes[0]))
+	case b.Power != Ask:
+		return deny("denied", "Denied: agent.power is not set.")
+	case len(changes) > 1:
+		return deny("denied", "Denied: put one power verb in one command, so that a person can confirm just that one.")
+	}
+	v := changes[0]
+	if no := b.ask(ctx, t, v); no != "" {
+		return deny("not confirmed", no)
+	}
+	t.mu.Lock()
+	t.passes[v] = q.ID
+	t.mu.Unlock()
+	b.record(b.work, t.place, t.who, "command", t.id, "confirmed", q.Command)
+	return agentrun.Answer{Allow: true}
+}
+
+func readOnlyText(v pve.Verb) string {
+	return fmt.Sprintf("Denied by policy: agent.power is readonly, and `%s` changes the VM. Say why it is needed; a person can type `vm %s` in the thread.", v, v)
+}
+
+// ask asks the people of the turn's thread for a power verb of the agent. It returns what to tell the agent, or nothing
+// when a person confirmed. Silence is no consent, and the agent is told that it was silence.
+func (b *Bot) ask(ctx context.Context, t *turn, v pve.Verb) (no string) {
+	p := b.offer(ctx, request{place: t.place, verb: v, requester: t.who, name: t.name, session: t.session})
+	switch <-p.answer {
+	case confirmed:
+		return ""
+	case cancelled:
+		return fmt.Sprintf("A person declined `%s`. Do not try it again unless asked; go on without it or say what else could help.", v)
+	case expired:
+		return fmt.Sprintf("Timed out: nobody answered within %s, so `%s` did not run. That is not a refusal: say what you would do and why, and end.", b.Confirm.TTL, v)
+	case withdrawn:
+	}
+	return fmt.Sprintf("`%s` did not run: the turn is ending.", v)
+}
+
+// Relay is what `ssh pve VERB` of a session may do: the same path, lock and record as a button.
+func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
+	return func(_ context.Context, v pve.Verb, step func(pve.Step)) (pve.Report, error) {
+		t := b.turnOf(session)
+		if t == nil {
+			return refusal(v, "No turn is running in this thread, so its agent may not use the Proxmox host.")
+		}
+		if no := b.relayed(t, v); no != "" {
+			b.record(b.work, t.place, t.who, "relay", string(v), "denied", no)
+			return refusal(v, no)
+		}
+		return b.operate(operation{verb: v, place: t.place, by: t.who, name: "the agent for " + t.name, agent: true}, step)
+	}
+}
+
+// relayed decides on a verb of the agent; the answer is what to tell it, or nothing to let it pass.
+func (b *Bot) relayed(t *turn, v pve.Verb) (no string) {
+	if !v.Changes() {
+		return ""
+	}
+	t.mu.Lock()
+	_, pass := t.passes[v]
+	delete(t.passes, v)
+	stopping := t.stopped != nil
+	t.mu.Unlock()
+	switch {
+	case stopping:
+		return "The turn is being stopped; nothing was done."
+	case b.Power == Auto, b.Power == Ask && pass:
+		return ""
+	case b.Power == Ask:
+		return b.ask(t.over, t, v)
+	default:
+		return readOnlyText(v)
+	}
+}
+
+func refusal(v pve.Verb, why string) (pve.Report, error) {
+	return pve.Report{Result: pve.Result{Verb: v, Exit: pve.Rejected, Text: why}}, nil
+}
+
+func (b *Bot) turnOf(session string) *turn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.turns {
+		if t.session == session {
+			return t
+		}
+	}
+	return nil
+}
+
+// dropPasses forgets what a tool call was let through for, once it has ended.
+func (t *turn) dropPasses(call string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for v, id := range t.passes {
+		if id == call {
+			delete(t.passes, v)
+		}
+	}
+}
+
+// powerVerbs finds the verbs that a Bash command gives to `ssh pve`, also behind timeout, sudo, or inside bash -c '…'.
+func powerVerbs(command string) []pve.Verb { return verbsIn(command, 0) }
+
+func verbsIn(command string, depth int) []pve.Verb {
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(command), "")
+	if err != nil || depth > 3 {
+		return verbsOf(strings.Fields(command))
+	}
+	var found []pve.Verb
+	syntax.Walk(file, func(n syntax.Node) bool {
+		call, ok := n.(*syntax.CallExpr)
+		if !ok {
+			return true
+		}
+		var words []string
+		for _, w := range call.Args {
+			word := literal(w)
+			if strings.ContainsAny(word, " \t\n;") {
+				found = append(found, verbsIn(word, depth+1)...)
+			}
+			words = append(words, word)
+		}
+		found = append(found, verbsOf(words)...)
+		return true
+	})
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// verbsOf finds "ssh … pve … VERB" in the words of one command.
+func verbsOf(words []string) []pve.Verb {
+	ssh := slices.IndexFunc(words, func(w string) bool { return path.Base(w) == "ssh" })
+	if ssh < 0 {
+		return nil
+	}
+	host := slices.Index(words[ssh:], "pve")
+	if host < 0 {
+		return nil
+	}
+	var found []pve.Verb
+	for _, w := range words[ssh+host+1:] {
+		for f := range strings.FieldsSeq(w) {
+			if v, err := pve.ParseVerb(f); err == nil {
+				found = append(found, v)
+			}
+		}
+	}
+	return found
+}
+
+// literal is a word without its quotes; what only the shell knows (a variable, a substitution) is left out.
+func literal(w *syntax.Word) string {
+	var b strings.Builder
+	var add func(parts []syntax.WordPart)
+	add = func(parts []syntax.WordPart) {
+		for _, p := range parts {
+			switch p := p.(type) {
+			case *syntax.Lit:
+				b.WriteString(strings.ReplaceAll(p.Value, `\`, ""))
+			case *syntax.SglQuoted:
+				b.WriteString(p.Value)
+			case *syntax.DblQuoted:
+				add(p.Parts)
+			}
+		}
+	}
+	add(w.Parts)
+	return b.String()
+}

@@ -1,0 +1,92 @@
+package bot
+
+import (
+	"fmt"
+	"time"
+
+	"bgbot/auth"
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+const continuePrompt = "continue"
+
+const continueText = "You were cut off by a restart. First look what the command that ran then has done, then go on."
+
+func restartText(doing string) string {
+	text := "⚠️ I am restarting; the answer was cut. The session is kept: your next message goes on with it."
+	if doing != "" {
+		text = "⚠️ I am restarting while " + code(doing, 200) + " ran; its result is unknown. The session is kept: your next message goes on with it."
+	}
+	return text
+}
+
+// takeOver tells what the end of the last process cut, and takes over what is still open. What was open is read before
+// anybody new is let in; telling it holds up nobody.
+func (b *Bot) takeOver() {
+	turns, operations := b.Store.OpenTurns(b.work), b.Store.OpenOperations(b.work)
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		b.await(b.work, c)
+	}
+	b.start(func() {
+		n, err := b.Runner.Sweep(b.work)
+		if err != nil {
+			b.Log.Error("sweep of a former process", "err", err)
+		} else if n > 0 {
+			b.Log.Warn("ended processes of a former bgbot", "count", n)
+		}
+		for _, t := range turns {
+			b.cutTurn(t, err == nil)
+		}
+		for _, o := range operations {
+			b.cutOperation(o)
+		}
+	})
+}
+
+// cutTurn closes a turn that a restart cut: its live message loses the Stop button, and the thread hears what is unknown.
+func (b *Bot) cutTurn(t store.Turn, swept bool) {
+	p := Place(t.Place)
+	out := b.out[p.Chat]
+	if out == nil { // a chat that is not configured any more; another start may have it
+		return
+	}
+	ran := "the agent was thinking"
+	if t.Doing != "" {
+		ran = code(t.Doing, 200) + " ran"
+	}
+	if t.Live != "" {
+		if err := out.settle(b.work, p, t.Live, Text{Body: "⚠️ Cut by a restart while " + ran}); err != nil && !gone(err) {
+			b.Log.Error("a cut message keeps its Stop button", "place", p.String(), "err", err)
+		}
+	}
+	text := fmt.Sprintf("⚠️ I was restarted at %s while %s; what came of it is unknown. ", time.Now().Format("15:04"), ran)
+	if swept {
+		text += "I looked: no process of that turn is left where I run. "
+	}
+	text += "The session is kept: your next message goes on with it."
+	b.record(b.work, p, auth.Person{}, "restart", t.ID, "turn cut", t.Doing)
+	if b.say(p, Text{Body: text + b.trouble(), Choices: []Choice{{ID: clickPrompt + continuePrompt, Label: "Continue"}}}) != "" {
+		b.Store.EndTurn(b.work, t.ID)
+	}
+}
+
+// cutOperation asks the host what became of a verb that the former process had started.
+func (b *Bot) cutOperation(o store.Operation) {
+	p := Place(o.Place)
+	if b.out[p.Chat] == nil {
+		return
+	}
+	o.Ended, o.Exit, o.Text = time.Now(), int(pve.Broken), "outcome unknown: bgbot was restarted"
+	text := fmt.Sprintf("⚠️ I was restarted while `%s` ran. ", o.Verb)
+	report, err := b.Gate.Run(b.work, pve.Status, func(pve.Step) {})
+	if err != nil {
+		text += "Its outcome is unknown: " + message(err)
+	} else {
+		text += "The host says: " + plain(report.Result.Text, 600)
+	}
+	b.record(b.work, p, auth.Person{}, "restart", o.Verb, "operation cut", o.ID)
+	if b.say(p, Text{Body: text + b.trouble(), Choices: b.verbChoices()}) != "" {
+		b.Store.EndOperation(b.work, o)
+	}
+}

@@ -1,0 +1,113 @@
+package bot
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// printable drops what no message may carry: control bytes, ANSI escapes, invalid UTF-8, and the invisible letters that
+// turn the reading direction around or hide text.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case r == utf8.RuneError, unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u200b', r == '\ufeff':
+			return -1
+		default:
+			return r
+		}
+	}, strings.ToValidUTF8(s, ""))
+}
+
+func isText(mediaType string) bool { return strings.HasPrefix(mediaType, "text/") || mediaType == "" }
+
+// cut shortens s to at most n runes.
+func cut(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	r := []rune(s)
+	return strings.TrimRightFunc(string(r[:max(n-1, 0)]), unicode.IsSpace) + "…"
+}
+
+// oneLine folds all white space of s into single blanks.
+func oneLine(s string) string { return strings.Join(strings.Fields(printable(s)), " ") }
+
+// code shows s as one CommonMark code span of at most n runes, whatever backticks it holds (CommonMark 0.31, 6.1).
+func code(s string, n int) string {
+	s = cut(oneLine(s), n)
+	longest, run := 0, 0
+	for _, r := range s {
+		if r == '`' {
+			run++
+			longest = max(longest, run)
+		} else {
+			run = 0
+		}
+	}
+	fence := strings.Repeat("`", longest+1)
+	if strings.HasPrefix(s, "`") || strings.HasSuffix(s, "`") {
+		s = " " + s + " "
+	}
+	if s == "" {
+		return ""
+	}
+	return fence + s + fence
+}
+
+// plain shows foreign text as text: nothing in it becomes markup, a link or a mention.
+func plain(s string, n int) string {
+	s = cut(oneLine(s), n)
+	var b strings.Builder
+	for _, r := range s {
+		if strings.ContainsRune("\\`*_{}[]<>#|~!&", r) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+		if r == '@' {
+			b.WriteRune('\u2060') // a word joiner: shown as nothing, but no chat reads a mention
+		}
+	}
+	return b.String()
+}
+
+// block shows s as a fenced block that s cannot close.
+func block(s string) string {
+	fence := "```"
+	for strings.Contains(s, fence) {
+		fence += "`"
+	}
+	return fence + "\n" + strings.TrimRight(s, "\n") + "\n" + fence
+}
+
+// clock shows a running time: 0:14, 12:05, 1:02:03.
+func clock(d time.Duration) string {
+	s := int(d.Seconds())
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
+
+// span shows how long something took: 0.4 s, 41 s, 2 min 5 s.
+func span(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	default:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

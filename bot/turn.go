@@ -1,0 +1,299 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bgbot/agentrun"
+	"bgbot/auth"
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+// turn is one prompt until its result. A place has at most one.
+type turn struct {
+	id      string
+	place   Place
+	who     auth.Person
+	name    string // of who, for display
+	session string
+	run     *agentrun.Turn
+	live    *live
+	ready   chan struct{}   // run and live are set
+	over    context.Context // ends when the turn does or somebody stops it
+	end     context.CancelFunc
+	done    chan struct{} // the answer is in the chat and the place is free
+
+	mu      sync.Mutex // guards what follows
+	view    *view
+	passes  map[pve.Verb]string // verbs that a person let through, and the tool call that asked
+	stopper string              // who asked to stop
+	stopped chan agentrun.Stopped
+	told    bool // that the model is down
+}
+
+// talk gives text to the agent: as a new turn, or folded into the one that runs here.
+func (b *Bot) talk(m Message, text string) {
+	for {
+		t, fresh := b.turnAt(m)
+		if fresh {
+			b.run(t, m, text)
+			return
+		}
+		<-t.ready
+		err := t.run.Say(b.work, m.ID, prompt(m, text))
+		switch {
+		case err == nil:
+			b.record(b.work, m.Place, m.From, "talk", "", "passed on", text)
+			return
+		case !errors.Is(err, agentrun.ErrOver):
+			b.answer(m, "Your message did not reach the agent: "+message(err))
+			return
+		}
+		select {
+		case <-t.done: // then a turn of its own
+		case <-b.work.Done():
+			return
+		}
+	}
+}
+
+// turnAt is the turn of the message's place; fresh means that the caller has to run it.
+func (b *Bot) turnAt(m Message) (t *turn, fresh bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.turns[m.Place]; t != nil {
+		return t, false
+	}
+	t = &turn{
+		id: uuid.NewString()[:8], place: m.Place, who: m.From, name: m.Name,
+		ready: make(chan struct{}), done: make(chan struct{}), passes: map[pve.Verb]string{},
+	}
+	t.over, t.end = context.WithCancel(b.cut)
+	t.view = newView(t.id, time.Now())
+	b.turns[m.Place] = t
+	return t, true
+}
+
+// prompt puts the person's name before the text: several people share a thread, and nothing that a person types then
+// begins with a character that the CLI might act on.
+func prompt(m Message, text string) string {
+	name := oneLine(m.Name)
+	if name == "" {
+		name = m.From.ID
+	}
+	return "[" + strings.Map(func(r rune) rune {
+		if r == '[' || r == ']' {
+			return -1
+		}
+		return r
+	}, cut(name, 40)) + "]: " + text
+}
+
+// run is a turn from its first message to its answer.
+func (b *Bot) run(t *turn, m Message, text string) {
+	defer b.release(t)
+	thread := b.thread(m.Place)
+	t.session = thread.Session
+	b.record(b.work, m.Place, m.From, "talk", t.id, "started", text)
+	b.Store.BeginTurn(b.work, store.Turn{
+		ID: t.id, Place: store.Place(t.place), Message: m.ID, Actor: t.who.String(), Prompt: cut(text, 2000), Began: time.Now(),
+	})
+	b.Turning(t.session, true)
+	t.run = b.Runner.Start(b.cut, agentrun.Prompt{
+		Session: thread.Session, Resume: thread.Started, Model: thread.Model, ID: m.Place.String() + "/" + m.ID, Text: prompt(m, text),
+	}, func(ctx context.Context, q agentrun.Question) agentrun.Answer { return b.permit(ctx, t, q) })
+	t.live = b.out[t.place.Chat].show(b.work, t.place, 0, t.draw, func(id string) {
+		b.Store.UpdateTurn(b.work, t.id, id, t.doing())
+	})
+	close(t.ready)
+
+	result, err := b.follow(t, thread)
+	t.end()
+	b.Turning(t.session, false)
+	state, answer := b.outcome(t, result, err)
+	t.mu.Lock()
+	t.view.end(state, answer.Body)
+	t.mu.Unlock()
+	t.live.close()
+	b.record(b.work, m.Place, m.From, "turn", t.id, strings.TrimSpace(state), "")
+	answer.Body += b.trouble()
+	if b.say(t.place, answer) != "" {
+		b.Store.EndTurn(b.work, t.id) // otherwise the next start tells the thread what it could not be told now
+	}
+}
+
+func (b *Bot) release(t *turn) {
+	t.end()
+	b.mu.Lock()
+	delete(b.turns, t.place)
+	b.mu.Unlock()
+	close(t.done)
+}
+
+// thread is the session of a place, a new one for a new place.
+func (b *Bot) thread(p Place) store.Thread {
+	th, ok := b.Store.Thread(b.work, store.Place(p))
+	if !ok {
+		th = store.Thread{Place: store.Place(p), Session: uuid.NewString(), Model: b.Model, Opened: time.Now()}
+	}
+	th.Touched = time.Now()
+	b.Store.SaveThread(b.work, th)
+	return th
+}
+
+// follow shows the events of a turn until it ends.
+func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err error) {
+	for e, ended := range t.run.Events() {
+		if ended != nil {
+			return result, ended
+		}
+		t.mu.Lock()
+		t.view.add(e, time.Now())
+		doing, steps := t.view.doing(), t.view.steps
+		t.mu.Unlock()
+		switch e := e.(type) {
+		case agentrun.Started:
+			if thread.Started && !e.Resumed {
+				t.note("the earlier session of this thread is gone; the agent begins anew and does not remember it")
+			}
+			if !thread.Started {
+				thread.Started = true
+				b.Store.SaveThread(b.work, thread)
+			}
+		case agentrun.Tool:
+			b.Log.Info("tool", "place", t.place.String(), "turn", t.id, "step", steps, "tool", e.Name)
+			b.Store.UpdateTurn(b.work, t.id, "", doing)
+		case agentrun.ToolResult:
+			t.dropPasses(e.ID)
+			b.Store.UpdateTurn(b.work, t.id, "", doing)
+		case agentrun.Notice:
+			b.modelDown(t, e)
+		case agentrun.Result:
+			result = e
+		case agentrun.Text, agentrun.Waiting, agentrun.Folded:
+		}
+		t.live.touch()
+	}
+	return result, nil
+}
+
+// outcome is the last state of a turn and its last message.
+func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answer Text) {
+	t.mu.Lock()
+	stopped, stopper, doing, steps := t.stopped, t.stopper, t.view.doing(), t.view.steps
+	took, log := time.Since(t.view.began), t.view.transcript()
+	t.mu.Unlock()
+	switch {
+	case stopped != nil:
+		state, answer.Body = stopText(<-stopped, stopper, took)
+	case errors.Is(err, errRestart):
+		state = "⚠️ Cut after " + clock(took) + ": I am restarting"
+		answer.Body = restartText(doing)
+		answer.Choices = []Choice{{ID: clickPrompt + continuePrompt, Label: "Continue"}}
+	case err != nil:
+		state = "❌ Ended after " + clock(took)
+		answer.Body = "❌ " + message(err)
+		if doing != "" {
+			answer.Body += " What ran then: " + code(doing, 200)
+		}
+		answer.Choices = b.verbChoices()
+		b.Log.Error("turn ended", "place", t.place.String(), "turn", t.id, "err", err)
+	case r.Failed:
+		state = "❌ Failed after " + clock(took)
+		answer.Body = "❌ " + r.Reason
+		if r.Model {
+			answer.Choices = b.verbChoices()
+		}
+	case strings.TrimSpace(r.Text) == "":
+		state = "✅ Done in " + clock(took)
+		answer.Body = "✅ The agent ended without an answer; what it did is above."
+	default:
+		state = fmt.Sprintf("✅ Done in %s · %s", clock(took), plural(steps, "command", "commands"))
+		answer.Body = r.Text
+	}
+	if log != "" {
+		answer.Files = []File{{Name: "commands-" + t.id + ".txt", Type: "text/plain", Data: []byte(log)}}
+	}
+	return state, answer
+}
+
+// modelDown says once a turn, at the first sign, that the model does not answer and what still works.
+func (b *Bot) modelDown(t *turn, n agentrun.Notice) {
+	t.mu.Lock()
+	first := n.Model && !t.told
+	t.told = t.told || n.Model
+	t.mu.Unlock()
+	if first {
+		b.say(t.place, Text{Body: "🟠 " + n.Text + "\nThe verbs need no model and work at once:", Choices: b.verbChoices()})
+	}
+}
+
+// stop ends the turn of a place and proves it.
+func (b *Bot) stop(m Message, id string) {
+	b.mu.Lock()
+	t := b.turns[m.Place]
+	b.mu.Unlock()
+	if t == nil || id != "" && id != t.id {
+		b.answer(m, "Nothing runs in this thread. To stop the VM itself, type `vm stop`.")
+		return
+	}
+	<-t.ready
+	stopped := make(chan agentrun.Stopped, 1)
+	t.mu.Lock()
+	again := t.stopped != nil
+	if !again {
+		t.stopped, t.stopper = stopped, m.Name
+		t.view.trail = "Stopping …"
+	}
+	t.mu.Unlock()
+	if again {
+		return
+	}
+	b.record(b.work, m.Place, m.From, "stop", t.id, "asked", "")
+	t.end()
+	t.live.touch()
+	stopped <- t.run.Stop(b.work)
+}
+
+func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text string) {
+	if n := len(s.Left); n > 0 {
+		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
+		return state, fmt.Sprintf("%s (%v). I tried for %s; end them on the machine where I run.", state, s.Left, span(s.Took))
+	}
+	state = "⏹ Stopped after " + clock(took)
+	text = "⏹ Stopped by " + plain(who, 40) + ". "
+	if s.Ended == 0 {
+		text += "I looked: nothing of this turn is running."
+	} else {
+		text += plural(s.Ended, "process of this turn was", "processes of this turn were") + " ended; I looked, none is left."
+	}
+	if s.Remote {
+		text += " What it started on the VM may run on until its own `timeout`."
+	}
+	return state, text
+}
+
+func (t *turn) draw() []Text {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.view.pages(time.Now())
+}
+
+func (t *turn) doing() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.view.doing()
+}
+
+func (t *turn) note(s string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.view.note(s)
+}

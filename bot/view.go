@@ -1,0 +1,254 @@
+package bot
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"bgbot/agentrun"
+)
+
+// pageSize is the most runes of one live message; what grows beyond it goes on in another. Slack refuses an edit of more
+// than 4,000 characters (measured by others as msg_too_long), and a phone scrolls badly in a long message.
+const pageSize = 3200
+
+// view is what a turn looks like: events in, CommonMark out. It does no I/O and is not safe for concurrent use.
+type view struct {
+	turn  string // the turn's ID, for the Stop button
+	began time.Time
+	items []item
+	place int    // in line; 0 is not waiting
+	trail string // the last notice, until something happens
+	over  string // the state line of a turn that has ended
+	steps int
+	most  int // pages drawn so far: what is in the chat once cannot be taken back, only emptied
+}
+
+type item struct {
+	tool   bool
+	id     string
+	text   string // prose; or what a tool was asked
+	name   string
+	began  time.Time
+	took   time.Duration
+	ended  bool
+	failed bool
+	denied bool
+	hint   string // the first line of a tool's output
+	output string
+}
+
+func newView(turn string, now time.Time) *view { return &view{turn: turn, began: now} }
+
+// add takes one event. A Result is not shown here: the answer is a message of its own.
+func (v *view) add(e agentrun.Event, now time.Time) {
+	if _, notice := e.(agentrun.Notice); !notice {
+		v.trail = ""
+	}
+	switch e := e.(type) {
+	case agentrun.Waiting:
+		v.place = e.Place
+	case agentrun.Started:
+		v.place = 0
+	case agentrun.Text:
+		v.prose(e)
+	case agentrun.Tool:
+		v.steps++
+		v.items = append(v.items, item{tool: true, id: e.ID, name: e.Name, text: e.Input, began: now})
+	case agentrun.ToolResult:
+		v.result(e)
+	case agentrun.Folded:
+		v.note("↪ your message was passed on to the running turn")
+	case agentrun.Notice:
+		v.trail = e.Text
+	case agentrun.Result:
+	}
+}
+
+func (v *view) prose(e agentrun.Text) {
+	for i := len(v.items) - 1; i >= 0; i-- {
+		if !v.items[i].tool && v.items[i].id == e.ID {
+			v.items[i].text = e.Text
+			return
+		}
+	}
+	v.items = append(v.items, item{id: e.ID, text: e.Text})
+}
+
+func (v *view) note(s string) {
+	v.items = append(v.items, item{id: fmt.Sprintf("note-%d", len(v.items)), text: "_" + s + "_"})
+}
+
+func (v *view) result(e agentrun.ToolResult) {
+	for i := range v.items {
+		it := &v.items[i]
+		if it.tool && it.id == e.ID {
+			it.ended, it.failed, it.denied, it.took = true, e.Failed, e.Denied, e.Took
+			it.output, it.hint = e.Output, hint(it.text, e.Output, e.Failed)
+		}
+	}
+}
+
+// hint is the one line of an output that tells most: the first; of a failure the last, as of a verb, whose steps come
+// before its result.
+func hint(command, output string, failed bool) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	last := oneLine(lines[len(lines)-1])
+	switch {
+	case failed && strings.Contains(output, "Exit code 124") && strings.Contains(command, "timeout "):
+		return "timed out" // timeout(1) says so by 124
+	case failed, len(powerVerbs(command)) > 0:
+		return last
+	default:
+		return oneLine(lines[0])
+	}
+}
+
+// end sets the state line of a turn that is over and takes the answer out of the running text, as it is said again in
+// a message of its own.
+func (v *view) end(state, answer string) {
+	v.over = state
+	if n := len(v.items); n > 0 && !v.items[n-1].tool && strings.TrimSpace(v.items[n-1].text) == strings.TrimSpace(answer) {
+		v.items = v.items[:n-1]
+	}
+}
+
+// doing is what runs now, for the state line and for the record of a turn.
+func (v *view) doing() string {
+	for i := len(v.items) - 1; i >= 0; i-- {
+		if v.items[i].tool && !v.items[i].ended {
+			return v.items[i].text
+		}
+	}
+	return ""
+}
+
+// state is the first line: what is going on, in at most 120 characters.
+func (v *view) state(now time.Time) string {
+	switch {
+	case v.over != "":
+		return v.over
+	case v.place > 0:
+		return fmt.Sprintf("⏳ In line, place %d · %s · all agents are busy; the verbs work at once", v.place, clock(now.Sub(v.began)))
+	case v.doing() != "":
+		return fmt.Sprintf("⏳ Working %s · %s", clock(now.Sub(v.began)), code(v.doing(), 90))
+	default:
+		return "⏳ Working " + clock(now.Sub(v.began))
+	}
+}
+
+// pages draws the turn as messages of at most about pageSize runes. Only the last one has the state and the Stop button;
+// a page that is full keeps its text.
+func (v *view) pages(now time.Time) []Text {
+	var pages []Text
+	var body strings.Builder
+	size := 0
+	for i, it := range v.items {
+		for _, part := range split(it.draw(now), pageSize) {
+			n := len([]rune(part)) + 2
+			if size > 0 && size+n > pageSize {
+				pages = append(pages, Text{Body: body.String()})
+				body.Reset()
+				size = 0
+			}
+			if size > 0 {
+				body.WriteString(separator(v.items, i))
+			}
+			body.WriteString(part)
+			size += n
+		}
+	}
+	last := v.state(now)
+	if v.trail != "" && v.over == "" {
+		last += "\n" + v.trail
+	}
+	if size > 0 {
+		last += "\n\n" + body.String()
+	}
+	t := Text{Body: last}
+	if v.over == "" {
+		t.Choices = []Choice{{ID: clickStop + v.turn, Label: "Stop"}}
+	}
+	for len(pages) < v.most {
+		pages = append(pages, Text{Body: "…"})
+	}
+	v.most = len(pages)
+	return append(pages, t)
+}
+
+// separator keeps tool lines together and prose apart; two blanks before the newline are CommonMark's hard break.
+func separator(items []item, i int) string {
+	if items[i].tool && i > 0 && items[i-1].tool {
+		return "  \n"
+	}
+	return "\n\n"
+}
+
+func (it item) draw(now time.Time) string {
+	if !it.tool {
+		return strings.TrimSpace(it.text)
+	}
+	name := ""
+	if it.name != "Bash" {
+		name = it.name + " "
+	}
+	switch {
+	case !it.ended:
+		return fmt.Sprintf("▸ %s%s", name, code(it.text, 160))
+	case it.denied:
+		return fmt.Sprintf("⊘ %s%s  did not run: %s", name, code(it.text, 160), plain(it.hint, 100))
+	case it.failed:
+		return fmt.Sprintf("✗ %s%s  %s · %s", name, code(it.text, 160), span(it.took), plain(it.hint, 80))
+	case it.hint == "":
+		return fmt.Sprintf("✓ %s%s  %s", name, code(it.text, 160), span(it.took))
+	default:
+		return fmt.Sprintf("✓ %s%s  %s · %s", name, code(it.text, 160), span(it.took), plain(it.hint, 80))
+	}
+}
+
+// split cuts a text that is longer than n runes at a blank line, else at a line, else anywhere. An open fence is closed
+// and opened again, so that each part is CommonMark by itself.
+func split(s string, n int) []string {
+	var parts []string
+	for r := []rune(s); len(r) > 0; {
+		if len(r) <= n {
+			return append(parts, string(r))
+		}
+		head := string(r[:n])
+		at := strings.LastIndex(head, "\n\n")
+		if at < len(head)/2 {
+			at = strings.LastIndex(head, "\n")
+		}
+		if at <= len(head)/2 {
+			at = len(head)
+		}
+		head = head[:at]
+		rest := strings.TrimLeft(string(r)[at:], "\n")
+		if n > 100 && strings.Count("\n"+head, "\n```")%2 == 1 {
+			head += "\n```"
+			rest = "```\n" + rest
+		}
+		parts = append(parts, head)
+		r = []rune(rest)
+	}
+	return parts
+}
+
+// transcript is every command of the turn with its whole output, for the file beside the answer; empty if what the
+// thread shows already is all there is.
+func (v *view) transcript() string {
+	var b strings.Builder
+	long := false
+	for _, it := range v.items {
+		if !it.tool {
+			continue
+		}
+		out := strings.TrimSpace(it.output)
+		long = long || len(out) > 200 || strings.Count(out, "\n") > 2
+		fmt.Fprintf(&b, "$ %s\n%s\n[%s]\n\n", it.text, out, span(it.took))
+	}
+	if !long {
+		return ""
+	}
+	return printable(b.String())
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bgbot/agentrun"
+	"bgbot/config"
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+func runDoctor(ctx context.Context, e env, args []string) (int, error) {
+	fs := flags(e, "doctor", `
+Checks everything that bgbot needs and says for each failing piece how to mend it. It changes nothing: the gate is
+only asked for its status, and a store that is in use is left alone. Exits 1 if a check failed.`)
+	path := fs.String("c", "", "the configuration `file`")
+	if _, err := parse(fs, args, 0); err != nil {
+		return exitUsage, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	d := &doctor{e: e}
+	cfg, err := load(*path, e.environ)
+	if !d.check("configuration", "every key is known and every value is fit", err) {
+		return exitError, nil
+	}
+	s, err := fromConfig(cfg)
+	if !d.check("keys", "both private keys are readable by you alone, both hosts are pinned", err) {
+		return exitError, nil
+	}
+	d.gate(ctx, s)
+	err = pve.Reach(ctx, s.ssh)
+	d.check(s.vm.Name, "SSH answered, the host key is the pinned one, the login works", err)
+	d.claude(ctx, s, cfg)
+	d.store(ctx, s)
+	if d.failed > 0 {
+		fmt.Fprintf(e.out, "\n%d of %d checks failed.\n", d.failed, d.checks)
+		return exitError, nil
+	}
+	fmt.Fprintf(e.out, "\nAll %d checks passed.\n", d.checks)
+	return exitOK, nil
+}
+
+type doctor struct {
+	e              env
+	checks, failed int
+}
+
+func (d *doctor) check(name, good string, err error) bool {
+	d.checks++
+	if err != nil {
+		d.failed++
+		fmt.Fprintf(d.e.out, "✗ %-14s %s\n", name, strings.ReplaceAll(sentence(err), "\n", "\n"+strings.Repeat(" ", 17)))
+		return false
+	}
+	fmt.Fprintf(d.e.out, "✓ %-14s %s\n", name, good)
+	return true
+}
+
+// gate asks the host for a status, and compares the clocks: a confirmation's time and a log's are read together.
+func (d *doctor) gate(ctx context.Context, s settings) {
+	gate := pve.NewClient(s.gate, s.vm.ID, logger(d.e.err, "error", "text", mask(s.secrets)))
+	defer func() { _ = gate.Close() }() // nothing is pending
+	began := time.Now()
+	report, err := gate.Run(ctx, pve.Status, func(pve.Step) {})
+	if err == nil && report.Result.Exit != pve.Done {
+		err = fmt.Errorf("the gate answered with exit %d: %s", report.Result.Exit, report.Result.Text)
+	}
+	first, _, _ := strings.Cut(report.Result.Text, "\n")
+	if !d.check("gate", fmt.Sprintf("answered in %d ms: %s", time.Since(began).Milliseconds(), first), err) {
+		return
+	}
+	if at := report.Result.At; !at.IsZero() {
+		var err error
+		off := time.Since(at).Round(time.Second)
+		if off.Abs() > 30*time.Second {
+			err = fmt.Errorf("the Proxmox host's clock is %s off from mine; set up NTP on both", off)
+		}
+		d.check("clock", "the Proxmox host's clock agrees with mine", err)
+	}
+}
+
+func (d *doctor) claude(ctx context.Context, s settings, cfg *config.Config) {
+	a := s.agent
+	a.Log = logger(d.e.err, "error", "text", mask(s.secrets))
+	runner, err := agentrun.New(a)
+	if err == nil {
+		err = runner.Check(ctx)
+		_ = runner.Close(ctx) // nothing runs
+	}
+	d.check("claude", "version "+agentrun.Pinned+" is there", err)
+	if !cfg.Agent.APIKey.Given() && !cfg.Agent.OAuthToken.Given() && a.BaseURL == "" {
+		err = fmt.Errorf("agent.api_key_file: no key for the model; set it, or agent.oauth_token_file (from `claude setup-token`)")
+	}
+	d.check("model login", "a key or token is configured (not tried out: that would cost money)", err)
+}
+
+func (d *doctor) store(ctx context.Context, s settings) {
+	dir, err := stateDir(s.storeURL)
+	if err == nil {
+		var db *store.Store
+		if db, err = store.Open(ctx, s.storeURL, logger(d.e.err, "error", "text", mask(s.secrets))); err == nil {
+			err = db.Close()
+		}
+	}
+	d.check("store", "opens and closes in "+filepath.Clean(dir), err)
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/term"
+
+	"bgbot/agentrun"
+	"bgbot/agents"
+	"bgbot/auth"
+	"bgbot/bot"
+	"bgbot/config"
+	"bgbot/internal/sshagent"
+	"bgbot/pve"
+)
+
+// settings are what the service is made of, from the configuration or from a drill.
+type settings struct {
+	vm       bot.VM
+	gate     pve.Host
+	ssh      pve.Host
+	people   []auth.Person
+	confirm  bot.Confirm
+	power    bot.Power
+	agent    agentrun.Config // without what the service adds
+	model    string
+	storeURL string
+	secrets  []string
+}
+
+// load reads the configuration of a command.
+func load(path string, environ []string) (*config.Config, error) {
+	if path == "" {
+		for _, p := range []string{"bgbot.yaml", "/etc/bgbot/bgbot.yaml"} {
+			if _, err := os.Stat(p); err == nil {
+				path = p
+				break
+			}
+		}
+	}
+	return config.Load(path, environ)
+}
+
+func fromConfig(c *config.Config) (settings, error) {
+	gate, err := host("the Proxmox host", c.Gate)
+	if err != nil {
+		return settings{}, fmt.Errorf("gate: %w", err)
+	}
+	vm, err := host(c.VM.Name, c.SSH)
+	if err != nil {
+		return settings{}, fmt.Errorf("ssh: %w", err)
+	}
+	s := settings{
+		vm: bot.VM{Name: c.VM.Name, ID: c.VM.VMID}, gate: gate, ssh: vm,
+		confirm: bot.Confirm{TTL: c.Confirm.TTL, By: auth.By(c.Confirm.By), Verbs: map[pve.Verb]auth.By{}},
+		power:   bot.Power(c.Agent.Power), model: c.Agent.Model, storeURL: c.Store.URL.Reveal(),
+	}
+	for verb, by := range c.Confirm.Verbs {
+		s.confirm.Verbs[pve.Verb(verb)] = auth.By(by)
+	}
+	for chat, id := range c.Auth.All() {
+		s.people = append(s.people, auth.Person{Chat: chat, ID: id})
+	}
+	for _, secret := range []config.Secret{
+		c.Slack.AppToken, c.Slack.BotToken, c.Mattermost.Token, c.Mattermost.CommandToken, c.Agent.APIKey, c.Agent.OAuthToken,
+	} {
+		if secret.Given() {
+			s.secrets = append(s.secrets, secret.Reveal())
+		}
+	}
+	s.agent, err = agent(c)
+	return s, err
+}
+
+func host(name string, h config.Host) (pve.Host, error) {
+	signer, err := sshagent.ReadKey(h.KeyFile)
+	if err != nil {
+		return pve.Host{}, err
+	}
+	out := pve.Host{Name: name, Address: h.Address, User: h.User, Signer: signer}
+	if out.HostKey, err = publicKey(h.HostKey); err != nil {
+		return pve.Host{}, err
+	}
+	out.HostCA, err = publicKey(h.HostCA)
+	return out, err
+}
+
+func publicKey(line string) (ssh.PublicKey, error) {
+	if line == "" {
+		return nil, nil
+	}
+	return pve.ParseHostKey(line)
+}
+
+// agent is the part of agentrun's configuration that the settings decide.
+func agent(c *config.Config) (agentrun.Config, error) {
+	dir, err := stateDir(c.Store.URL.Reveal())
+	if err != nil {
+		return agentrun.Config{}, err
+	}
+	books, err := runbooks(c.Agent.Workspace)
+	if err != nil {
+		return agentrun.Config{}, fmt.Errorf("agent.workspace: %w", err)
+	}
+	a := agentrun.Config{
+		Command: c.Agent.Command, Dir: filepath.Join(dir, "agent"), Model: c.Agent.Model,
+		BaseURL: c.Agent.Env["ANTHROPIC_BASE_URL"], Env: c.Agent.Env, Workspace: c.Agent.Workspace,
+		Live: c.Agent.Live, TurnTimeout: c.Agent.TurnTimeout, IdleTimeout: c.Agent.IdleTimeout,
+		Steps: c.Agent.Limit.Steps, BudgetUSD: c.Agent.Limit.BudgetUSD,
+	}
+	a.Agent, err = breakglass(c.VM.Name, c.SSH.Address, c.VM.VMID, c.Agent.Power, books)
+	a.APIKey, a.OAuthToken = reveal(c.Agent.APIKey), reveal(c.Agent.OAuthToken)
+	return a, err
+}
+
+func reveal(s config.Secret) func() (string, error) {
+	if !s.Given() {
+		return nil
+	}
+	return func() (string, error) { return s.Reveal(), nil }
+}
+
+func breakglass(vm, address string, id int, power string, books []string) (agentrun.Agent, error) {
+	a, err := agents.Breakglass(agents.Params{VM: vm, Address: address, VMID: id, Power: power, Runbooks: books})
+	return agentrun.Agent{Name: a.Name, Description: a.Description, Prompt: a.Prompt}, err
+}
+
+// stateDir is where the process keeps what is not in the store: beside it.
+func stateDir(storeURL string) (string, error) {
+	u, err := url.Parse(storeURL)
+	if err != nil || u.Scheme != "sqlite" {
+		return "", errors.New("store.url: this build keeps its store in SQLite only; write sqlite:///absolute/path/bgbot.db")
+	}
+	return filepath.Dir(u.Path), nil
+}
+
+// runbooks lists the files of the workspace that the prompt may name; there may be none.
+func runbooks(dir string) ([]string, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	var books []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.Type().IsRegular() && len(books) < 200 {
+			books = append(books, path)
+		}
+		return nil
+	})
+	slices.Sort(books)
+	return books, err
+}
+
+// mask hides the secrets by their exact value: a prefix or a pattern misses what it does not know.
+func mask(secrets []string) func(string) string {
+	var pairs []string
+	for _, s := range secrets {
+		if len(s) >= 6 {
+			pairs = append(pairs, s, "[secret]", url.QueryEscape(s), "[secret]")
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
+}
+
+func prompts() []bot.Prompt {
+	var out []bot.Prompt
+	for _, p := range agents.Prompts() {
+		out = append(out, bot.Prompt{ID: p.ID, Label: p.Label, Text: p.Text})
+	}
+	return out
+}
+
+// logger writes text to a terminal and JSON elsewhere, unless format says otherwise.
+func logger(w io.Writer, level, format string, hide func(string) string) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level)) // config has checked it
+	f, isFile := w.(*os.File)
+	if format == "" && isFile && term.IsTerminal(int(f.Fd())) {
+		format = "text"
+	}
+	o := &slog.HandlerOptions{Level: l, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		switch v := a.Value.Any().(type) {
+		case string:
+			a.Value = slog.StringValue(hide(v))
+		case error:
+			a.Value = slog.StringValue(hide(v.Error()))
+		}
+		return a
+	}}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, o))
+	}
+	return slog.New(slog.NewJSONHandler(w, o))
+}
