@@ -5,9 +5,9 @@ import (
 	"os"
 	"os/signal"
 
-	"golang.org/x/sys/unix"
-
 	"bgbot/pve/gate"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {

@@ -57,7 +57,7 @@ func New(t testing.TB, o Options) *Server {
 	t.Helper()
 	sshd, err := findSSHD()
 	if err != nil {
-		if os.Getenv("CI") != "" { //nolint:forbidigo // the one place that knows CI from a laptop
+		if os.Getenv("CI") != "" {
 			t.Fatalf("sshdtest: %v; install openssh-server", err)
 		}
 		t.Skipf("sshdtest: SKIPPED, NOTHING TESTED: %v; install openssh-server", err)
@@ -222,7 +222,7 @@ func (s *Server) launch() bool {
 	deadline, tick := time.After(startLimit), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for {
-		if speaksSSH(s.Address) && alive(s.cmd.Process.Pid) {
+		if speaksSSH(s.t.Context(), s.Address) && alive(s.cmd.Process.Pid) {
 			return true
 		}
 		select {
@@ -280,7 +280,7 @@ func findSSHD() (string, error) {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal("sshdtest:", err)
 	}
@@ -288,8 +288,8 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func speaksSSH(address string) bool {
-	conn, err := net.DialTimeout("tcp", address, time.Second)
+func speaksSSH(ctx context.Context, address string) bool {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return false
 	}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"bgbot/pve"
+
+	"golang.org/x/sys/unix"
 )
 
 const before = "accepted ok, lock ok, forensics ok, identify ok, check ok, "

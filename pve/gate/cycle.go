@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"bgbot/pve"
+
+	"golang.org/x/sys/unix"
 )
 
 // The deadlines of a change. Their sum stays below the verb's budget. `qm stop` of a wedged VM takes 16 s, or 71 s

@@ -92,7 +92,10 @@ func (g *gate) admit() (pve.Verb, error) {
 		err = ended(pve.Rejected, "Rejected: this key may not %s, only %s. Nothing was run.", verb, list(g.allow))
 	}
 	if err != nil {
-		g.log.append(record{Op: g.op, Verb: cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected})
+		rejected := record{Op: g.op, Verb: cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected}
+		if failed := g.log.append(rejected); failed != nil {
+			g.tell.step("journal", pve.StepFail, failed.Error())
+		}
 		return "", err
 	}
 	return verb, nil

@@ -317,7 +317,8 @@ var built struct {
 func binary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "pve-gate-test"); built.err != nil {
+		// Not t.TempDir, which would end with the first of the tests that share it.
+		if built.dir, built.err = os.MkdirTemp("", "pve-gate-test"); built.err != nil { //nolint:usetesting // see above
 			return
 		}
 		cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built.dir, "bgbot/cmd/pve-gate")

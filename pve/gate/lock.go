@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"bgbot/pve"
+
+	"golang.org/x/sys/unix"
 )
 
 // lock is the right to change the VM. Its descriptor is close-on-exec: in the hands of a qm that never ends it would
@@ -22,7 +22,7 @@ func (g *gate) lock() (*lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("the lock cannot be taken: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is a flag of root's
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("the lock cannot be taken: %w", err)
 	}
