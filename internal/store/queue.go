@@ -78,6 +78,12 @@ func (q *queue) add(w *write) *write {
 	return w
 }
 
+// first has w written before all that waits.
+func (q *queue) first(w *write) {
+	q.waiting = append([]*write{w}, q.waiting...)
+	q.weight += w.weight
+}
+
 func (q *queue) shed() {
 	for len(q.waiting) > 1 && (len(q.waiting) > mostWaiting || q.weight > mostBytes) {
 		first := 0

@@ -40,7 +40,8 @@ func scanEntry(row scanner) (e Entry, err error) {
 	return e, err
 }
 
-// Record appends e. An At of zero is now; Seq is ignored.
+// Record appends e. An At of zero is now; Seq is ignored. After a disk error in the very moment of its commit it may be
+// there twice, never not at all.
 func (s *Store) Record(ctx context.Context, e Entry) {
 	if e.At.IsZero() {
 		e.At = time.Now()

@@ -1,0 +1,144 @@
+package store
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bound is the longest that a call may take, whatever the disk does.
+const bound = 250 * time.Millisecond
+
+// failing is the sentence for people.
+func failing(reason string) *regexp.Regexp {
+	return regexp.MustCompile(`^The store is failing \(` + reason + `\) since \d\d:\d\d \S+; ` +
+		`what happens now is kept in memory and written when it works again\.$`)
+}
+
+var slow = regexp.MustCompile(`^The store is slow since \d\d:\d\d \S+; what happens now is kept in memory and written when it catches up\.$`)
+
+// night is what a bot does with its store in an incident, in every part, while the disk is in trouble.
+type night struct {
+	t *testing.T
+	s *Store
+}
+
+// before is what was there when all was well.
+func (n night) before() {
+	ctx := n.t.Context()
+	n.s.Seen(ctx, "slack", "before", time.Now())
+	n.s.SaveThread(ctx, Thread{Place: here, Session: "s1", Touched: at(0)})
+	n.s.BeginTurn(ctx, Turn{ID: "cut", Place: here, Began: at(0)})
+	n.s.AddConfirmation(ctx, confirmation("n1"))
+	n.s.AddConfirmation(ctx, confirmation("n2"))
+	n.s.BeginOperation(ctx, Operation{ID: "o1", Verb: "cycle", Began: at(0)})
+	n.s.SetCursor(ctx, "slack", "C1", "1")
+	n.s.Record(ctx, Entry{At: at(0), Text: "before"})
+	written(n.t, n.s)
+}
+
+// during does it all in trouble: each call is short and right.
+func (n night) during() {
+	n.t.Helper()
+	t, s, ctx := n.t, n.s, n.t.Context()
+	began := time.Now()
+	step := func(what string, got, want any) {
+		t.Helper()
+		if took := time.Since(began); took > bound {
+			t.Errorf("%s took %s", what, took)
+		}
+		same(t, what, got, want)
+		began = time.Now()
+	}
+	step("a message from before", s.Seen(ctx, "slack", "before", time.Now()), true)
+	step("a new message", s.Seen(ctx, "slack", "during", time.Now()), false)
+	step("the new message again", s.Seen(ctx, "slack", "during", time.Now()), true)
+	s.SaveThread(ctx, Thread{Place: here, Session: "s2", Touched: at(1)})
+	step("save a thread", nil, nil)
+	s.SaveThread(ctx, Thread{Place: there, Session: "s3", Touched: at(2)})
+	step("save another", nil, nil)
+	thread, _ := s.Thread(ctx, here)
+	step("a thread", thread.Session, "s2")
+	_, ok := s.Thread(ctx, Place{Chat: "nowhere"})
+	step("an unknown thread", ok, false)
+	step("threads", len(s.Threads(ctx, time.Time{})), 2)
+	s.EndTurn(ctx, "cut")
+	step("end a turn", nil, nil)
+	s.BeginTurn(ctx, Turn{ID: "t2", Place: here, Began: at(1)})
+	step("begin a turn", nil, nil)
+	s.UpdateTurn(ctx, "t2", "live", "uptime")
+	step("update a turn", nil, nil)
+	step("open turns", s.OpenTurns(ctx), []Turn{{ID: "t2", Place: here, Began: at(1), Live: "live", Doing: "uptime"}})
+	step("use a confirmation", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), nil)
+	step("use it again", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
+	s.AddConfirmation(ctx, confirmation("n3"))
+	step("add a confirmation", nil, nil)
+	s.SetCard(ctx, "n3", "card")
+	step("set a card", nil, nil)
+	step("use a new confirmation", s.UseConfirmation(ctx, "n3", "slack:U1", Confirmed, at(1)), nil)
+	_, ok = s.ConfirmationByCode(ctx, "slack", "C1", "4F7Q")
+	step("by code", ok, true)
+	step("an unknown nonce", s.UseConfirmation(ctx, "n9", "slack:U1", Confirmed, at(1)), ErrUnknown)
+	step("open confirmations", len(s.OpenConfirmations(ctx, at(1))), 1)
+	s.EndOperation(ctx, Operation{ID: "o1", Verb: "cycle", Began: at(0), Ended: at(1)})
+	step("end an operation", nil, nil)
+	s.BeginOperation(ctx, Operation{ID: "o2", Verb: "status", Began: at(1)})
+	step("begin an operation", nil, nil)
+	step("open operations", len(s.OpenOperations(ctx)), 1)
+	step("operations", len(s.Operations(ctx, 9)), 2)
+	s.SetCursor(ctx, "slack", "C1", "2")
+	step("set a cursor", nil, nil)
+	step("a cursor", s.Cursor(ctx, "slack", "C1"), "2")
+	step("an unknown cursor", s.Cursor(ctx, "slack", "C9"), "")
+	s.Record(ctx, Entry{At: at(1), Text: "during"})
+	step("record", nil, nil)
+	last := s.Entries(ctx, 1)
+	step("entries", []any{len(last), last[0].Text, last[0].Seq}, []any{1, "during", int64(0)})
+}
+
+// after is a restart when the disk works again: all is there, in order, once.
+func (n night) after() {
+	n.t.Helper()
+	t, ctx := n.t, n.t.Context()
+	written(t, n.s)
+	same(t, "trouble", n.s.Trouble(), "")
+	s := restart(t, n.s)
+	for _, id := range []string{"before", "during"} {
+		same(t, "seen "+id, s.Seen(ctx, "slack", id, time.Now()), true)
+	}
+	threads := s.Threads(ctx, time.Time{})
+	same(t, "threads", threads, []Thread{{Place: there, Session: "s3", Touched: at(2)}, {Place: here, Session: "s2", Touched: at(1)}})
+	same(t, "turns", s.OpenTurns(ctx), []Turn{{ID: "t2", Place: here, Began: at(1), Live: "live", Doing: "uptime"}})
+	same(t, "used before", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
+	same(t, "still open", s.UseConfirmation(ctx, "n2", "slack:U1", Confirmed, at(1)), nil)
+	same(t, "made and used in trouble", s.UseConfirmation(ctx, "n3", "slack:U1", Confirmed, at(1)), ErrUsed)
+	same(t, "operations", s.Operations(ctx, 9), []Operation{{ID: "o2", Verb: "status", Began: at(1)}, {ID: "o1", Verb: "cycle", Began: at(0), Ended: at(1)}})
+	same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "2")
+	same(t, "records", texts(t, s, `where text not like 'filler%' order by seq`), []string{"before", "during"})
+}
+
+// texts are those of the records on disk.
+func texts(t *testing.T, s *Store, where string) []string {
+	t.Helper()
+	all, err := list(t.Context(), directly(t, s.path), func(row scanner) (text string, err error) { return text, row.Scan(&text) },
+		`select text from records `+where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// until has records written until the store is in trouble.
+func (n night) until(want *regexp.Regexp) {
+	n.t.Helper()
+	for i := range 1000 {
+		n.s.Record(n.t.Context(), Entry{At: at(0), Text: fmt.Sprint("filler ", i, strings.Repeat(" full", 1000))})
+		if want.MatchString(n.s.Trouble()) {
+			return
+		}
+	}
+	n.t.Fatalf("no trouble came, but %q", n.s.Trouble())
+}
+
