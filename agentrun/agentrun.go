@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pinned is the version of the claude CLI that this package was tested with. Releases come almost daily and change
@@ -156,6 +158,9 @@ func (c *Config) checkWorkspace() error {
 	}
 	if within(path, c.Dir) || within(c.Dir, path) {
 		return reject("agent.workspace %s overlaps with the folder of the agent sessions %s: keep them apart", path, c.Dir)
+	}
+	if unix.Access(path, unix.W_OK) == nil {
+		c.Log.Warn("the agent's commands can change the runbooks, because bgbot's user may write there", "workspace", path)
 	}
 	c.Workspace = path
 	return nil

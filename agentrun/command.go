@@ -22,12 +22,13 @@ var reserved = map[string]bool{
 	markKey: true, "HOME": true, "CLAUDE_CONFIG_DIR": true, "ANTHROPIC_BASE_URL": true,
 	"ANTHROPIC_API_KEY": true, "ANTHROPIC_AUTH_TOKEN": true, "CLAUDE_CODE_OAUTH_TOKEN": true,
 	keyVariable: true, tokenVariable: true,
+	"CLAUDE_CODE_DISABLE_FILE_MENTIONS": true, "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": true,
 }
 
 // The CLI drains and closes the descriptor, so the secret is in no environment (undocumented; measured with CLI 2.1.330).
 const (
 	keyVariable   = "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"
-	tokenVariable = "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR"
+	tokenVariable = "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR" //nolint:gosec // the name of a variable
 )
 
 // place is the folder of one session.

@@ -197,10 +197,10 @@ func (d *drive) notice() {
 		return
 	}
 	defer d.silence.again()
-	for_ := spoken(time.Since(d.silence.since))
+	silent := spoken(time.Since(d.silence.since))
 	busy := d.reader.busy()
 	if len(busy) == 0 {
-		d.t.events.add(Notice{Text: "Nothing heard from the model for " + for_ + "." + verbsWork, Model: true})
+		d.t.events.add(Notice{Text: "Nothing heard from the model for " + silent + "." + verbsWork, Model: true})
 		return
 	}
 	var names []string
@@ -214,7 +214,7 @@ func (d *drive) notice() {
 		}
 		names = append(names, "`"+strings.ReplaceAll(line, "`", "'")+"`")
 	}
-	d.t.events.add(Notice{Text: fmt.Sprintf("Nothing heard for %s; running: %s.", for_, strings.Join(names, ", "))})
+	d.t.events.add(Notice{Text: fmt.Sprintf("Nothing heard for %s; running: %s.", silent, strings.Join(names, ", "))})
 }
 
 // spoken is a duration for a person.
@@ -233,19 +233,19 @@ func (c *Config) verify(m *initLine, session string) error {
 	wrong := ""
 	switch {
 	case m.Version != c.Version:
-		wrong = fmt.Sprintf("version is %s and not %s: install the pinned one or set agent.command to it", m.Version, c.Version)
+		wrong = fmt.Sprintf("its version is %s and not %s: install the pinned one or set agent.command to it", m.Version, c.Version)
 	case !slices.Equal(have, want):
-		wrong = fmt.Sprintf("tools are %q and not %q", have, want)
+		wrong = fmt.Sprintf("its tools are %q and not %q", have, want)
 	case m.PermissionMode != "default":
-		wrong = fmt.Sprintf("permission mode is %q and not \"default\"", m.PermissionMode)
+		wrong = fmt.Sprintf("its permission mode is %q and not \"default\"", m.PermissionMode)
 	case len(m.MCPServers) > 0:
 		wrong = "MCP servers are connected and none was asked for"
 	case m.SessionID != session:
-		wrong = fmt.Sprintf("session is %s and not %s", m.SessionID, session)
+		wrong = fmt.Sprintf("its session is %s and not %s", m.SessionID, session)
 	default:
 		return nil
 	}
-	return &Ended{Reason: "The claude CLI is not run, because its " + strings.TrimSuffix(wrong, ".") + "."}
+	return &Ended{Reason: "The claude CLI is not run, because " + strings.TrimSuffix(wrong, ".") + "."}
 }
 
 // strays ends what commands of the turn left running, now that it has ended by itself.

@@ -3,6 +3,7 @@ package agentrun
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -12,12 +13,15 @@ import (
 	"bgbot/internal/anthropictest"
 )
 
-// script makes an executable that stands where the CLI should be.
+// impostor makes an executable that stands where the CLI should be. A shell writes it: were it written here, a fork of
+// another test could hold it open and its start would fail with "text file busy" (golang/go#22315).
 func impostor(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "claude")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
-		t.Fatal(err)
+	write := exec.CommandContext(t.Context(), "sh", "-c", `cat > "$0" && chmod 700 "$0"`, path)
+	write.Stdin = strings.NewReader("#!/bin/sh\n" + text + "\n")
+	if out, err := write.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	return path
 }

@@ -92,7 +92,7 @@ func (r *Runner) greet(ctx context.Context, p *process) error {
 	limit := time.NewTimer(r.startLimit)
 	defer limit.Stop()
 	if err := p.send(sayControl(id, "get_settings", nil)); err != nil {
-		p.log.Warn("the claude CLI takes no input", "error", err) // it says why on stderr, and ends
+		p.log.WarnContext(ctx, "the claude CLI takes no input", "error", err) // it says why on stderr, and ends
 	}
 	for {
 		select {

@@ -81,7 +81,7 @@ func TestALineOfTenMegabytesIsRead(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("ä", 5<<20)
 	feed, gather := pipeline(t)
-	go feed(`{"type":"system","subtype":"news","x":"` + text + `"}` + "\nnot json\n\n\x00\n[1]\n" +
+	go feed(`{"type":"system","subtype":"news","x":{}}` + "\nnot json\n\n\x00\n[1]\n" +
 		`{"type":"assistant","message":{"content":[{"type":"text","text":"` + text + `"}]}}` + "\n" + `{"type":"result","subtype":"suc`)
 	var got []Event
 	for _, m := range gather() {

@@ -31,7 +31,7 @@ func census() (map[int]proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (p proc) signal(sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd) //nolint:errcheck // a pidfd
+	defer unix.Close(fd)
 	if now, ok := lookup(p.pid); !ok || now.start != p.start {
 		return unix.ESRCH
 	}

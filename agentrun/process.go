@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	writeLimit = 10 * time.Second // the CLI reads its stdin at all times
+	writeLimit = 5 * time.Second // the CLI reads its stdin at all times
 	stderrTail = 4 << 10
 	afterExit  = time.Second // until the pipes of a dead CLI are closed, whoever holds their other end
 )
@@ -218,6 +218,9 @@ func (p *process) finish() {
 }
 
 func (p *process) signal(sig syscall.Signal) {
+	if p.kin.root.pid == 0 {
+		return // it has ended
+	}
 	if err := p.kin.root.signal(sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		p.log.Error("the claude CLI cannot be signalled", "error", err, "pid", p.kin.root.pid)
 	}
@@ -259,7 +262,7 @@ func (p *process) end(patience time.Duration) {
 		return
 	}
 	p.signal(syscall.SIGKILL)
-	for range p.lines { //nolint:revive // until they are closed
+	for range p.lines {
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -233,10 +234,9 @@ func contains(t *testing.T, text, want string) {
 // lastAsked is the newest call of the model whose prompt has text in it.
 func lastAsked(t *testing.T, text string) anthropictest.Request {
 	t.Helper()
-	all := api.Requests()
-	for i := len(all) - 1; i >= 0; i-- {
-		if strings.Contains(all[i].Prompt, text) {
-			return all[i]
+	for _, q := range slices.Backward(api.Requests()) {
+		if strings.Contains(q.Prompt, text) {
+			return q
 		}
 	}
 	t.Fatalf("the model was never asked %q", text)

@@ -26,7 +26,7 @@ type Runner struct {
 	family     string // the mark of every bot that uses this folder
 	id         string // the mark of this one
 	startLimit time.Duration
-	ctx        context.Context //nolint:containedctx // the lifetime of all turns
+	ctx        context.Context // the lifetime of all turns
 	cancel     context.CancelCauseFunc
 	wg         sync.WaitGroup // turns and keepers
 
@@ -133,7 +133,7 @@ func (r *Runner) claim() error {
 	if err != nil {
 		return &Ended{Reason: "The folder for agent sessions cannot be written: " + err.Error() + "." + verbsWork, Err: err}
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits an int
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		return &Ended{Reason: fmt.Sprintf("Another bgbot uses the folder %s for agent sessions: stop that one first.", r.cfg.Dir) + verbsWork, Err: err}
 	}

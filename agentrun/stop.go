@@ -9,8 +9,8 @@ import (
 
 // How long each step of a stop may take. A stop is to be proven within a second.
 const (
-	interruptLimit = 500 * time.Millisecond // until the CLI has answered an interrupt with a result
-	sigintLimit    = 300 * time.Millisecond // until it has exited after SIGINT
+	interruptLimit = 400 * time.Millisecond // until the CLI has answered an interrupt with a result
+	sigintLimit    = 250 * time.Millisecond // until it has exited after SIGINT
 	proofLimit     = 2 * time.Second        // until what was killed is gone
 )
 

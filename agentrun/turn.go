@@ -15,7 +15,7 @@ type Turn struct {
 	uuid   string
 	gate   Gate
 	began  time.Time
-	ctx    context.Context //nolint:containedctx // the turn is the lifetime that it describes
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	events *feed
 	proven chan struct{} // closed when stopped is valid

@@ -2,6 +2,7 @@ package agentrun
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -116,10 +117,11 @@ type block struct {
 type content []block
 
 func (c *content) UnmarshalJSON(data []byte) error {
-	var text string
-	if json.Unmarshal(data, &text) == nil {
+	if len(data) > 0 && data[0] == '"' {
+		var text string
+		err := json.Unmarshal(data, &text)
 		*c = content{{Type: "text", Text: text}}
-		return nil
+		return err
 	}
 	var blocks []block
 	if err := json.Unmarshal(data, &blocks); err != nil {
@@ -225,9 +227,7 @@ func sayUser(id, text string) any {
 
 func sayControl(id, subtype string, more map[string]any) any {
 	request := map[string]any{"subtype": subtype}
-	for k, v := range more {
-		request[k] = v
-	}
+	maps.Copy(request, more)
 	return map[string]any{"type": "control_request", "request_id": id, "request": request}
 }
 
