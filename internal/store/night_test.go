@@ -141,4 +141,3 @@ func (n night) until(want *regexp.Regexp) {
 	}
 	n.t.Fatalf("no trouble came, but %q", n.s.Trouble())
 }
-

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,6 +20,10 @@ import (
 // TestMain lets the test binary be a second bgbot: with STORE_TEST_CHILD it plays that part instead of testing.
 func TestMain(m *testing.M) {
 	if part := os.Getenv("STORE_TEST_CHILD"); part != "" {
+		go func() {
+			io.Copy(io.Discard, os.Stdin) // until the test is gone, however it went
+			os.Exit(3)
+		}()
 		os.Exit(children[part](os.Getenv("STORE_TEST_URL")))
 	}
 	os.Exit(m.Run())
@@ -38,6 +43,9 @@ func child(t *testing.T, part, address string) (*exec.Cmd, *bufio.Scanner) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{"STORE_TEST_CHILD=" + part, "STORE_TEST_URL=" + address, "GORACE=atexit_sleep_ms=0"}
 	cmd.Stderr = t.Output()
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -358,7 +366,7 @@ func TestWhatWasAnsweredSurvivesAKill(t *testing.T) {
 }
 
 // seeUntilKilled says a number when the message and the use of that number were acknowledged. On a loaded machine the
-// store may be slow for a moment, and then nothing is acknowledged until it has written all.
+// store may be slow for a moment; then nothing is acknowledged until it has written all.
 func seeUntilKilled(address string) int {
 	s, err := Open(bg, address, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -372,8 +380,9 @@ func seeUntilKilled(address string) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		if s.Trouble() == "" {
-			fmt.Println(id)
+		for s.Trouble() != "" {
+			<-time.After(time.Millisecond)
 		}
+		fmt.Println(id)
 	}
 }
