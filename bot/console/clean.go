@@ -36,6 +36,26 @@ func clean(s string) string {
 	return b.String()
 }
 
+// coloursOnly keeps of what was rendered the newlines and the sequences that set colours. The rest must go: a link target
+// (OSC 8) comes from the agent, and glamour 2.0.1 may break it in two (found by a fuzz test).
+func coloursOnly(s string) string {
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if length := sequence(s[i:]); length > 0 {
+			if s[i] == 0x1b && s[i+1] == '[' && s[i+length-1] == 'm' {
+				b.WriteString(s[i : i+length])
+			}
+			n = length
+		} else if r == '\n' || !unicode.IsControl(r) {
+			b.WriteString(s[i : i+n])
+		}
+		i += n
+	}
+	return b.String()
+}
+
 // oneLine is clean for what must stay on one line: a label, a name.
 func oneLine(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
 

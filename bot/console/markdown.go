@@ -34,7 +34,7 @@ func (m *markdown) lines(text string, width int) []string {
 	if err != nil {
 		return wrapped(text, width)
 	}
-	lines := strings.Split(unshield(out), "\n")
+	lines := strings.Split(unshield(coloursOnly(out)), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimRight(line, " ")
 	}
@@ -170,7 +170,7 @@ func shieldProse(b *strings.Builder, s string) {
 		case c == '\\' && i+1 < len(s) && punctuation(s[i+1]):
 			i++
 			hide(b, s[i])
-		case c == '<', c == '&' && !keep(s, i):
+		case c == '<', c == '&' && !keep(s, i), stopMark(s, i):
 			hide(b, c)
 		default:
 			b.WriteByte(c)
@@ -205,6 +205,12 @@ func keep(s string, i int) bool {
 	word := s[strings.LastIndexAny(s[:i], " \n(<")+1 : i]
 	link := strings.HasPrefix(word, "http://") || strings.HasPrefix(word, "https://")
 	return link && !strings.HasPrefix(s[i:], "&#")
+}
+
+// stopMark says that s[i] ends a clause. In lists glamour breaks lines before such a mark, and leaves it on a row alone.
+func stopMark(s string, i int) bool {
+	return strings.IndexByte(".,", s[i]) >= 0 && i > 0 && s[i-1] >= 'A' && !punctuation(s[i-1]) &&
+		(i+1 == len(s) || s[i+1] == ' ' || s[i+1] == '\n')
 }
 
 func punctuation(c byte) bool {
