@@ -61,7 +61,7 @@ const (
 	outboxSize = 64
 )
 
-// Open prepares a console; nothing is written before Run. The screen is used if In and Out are a terminal that can
+// Open prepares a console and writes nothing itself. The screen is used if In and Out are a terminal that can
 // address its cursor.
 func Open(opt Options) (*Console, error) {
 	switch {
