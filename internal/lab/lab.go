@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -78,8 +79,8 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 // nothing.
 func (l *Lab) Close() error {
 	var errs []error
-	for i := len(l.closing) - 1; i >= 0; i-- {
-		errs = append(errs, l.closing[i]())
+	for _, end := range slices.Backward(l.closing) {
+		errs = append(errs, end())
 	}
 	l.closing = nil
 	return errors.Join(errs...)
@@ -108,6 +109,11 @@ func (l *Lab) Gate() pve.Host {
 		Name: "the Proxmox host", Address: l.host.address(), User: "root",
 		Signer: l.keys.gateClient, HostKey: l.keys.gateHost.PublicKey(),
 	}
+}
+
+// KeyFiles are the private keys behind the Signers of Gate and VM, for a bgbot that reads its own configuration.
+func (l *Lab) KeyFiles() (gate, vm string) {
+	return l.state.path("keys", "gate_client"), l.state.path("keys", "vm_client")
 }
 
 // VM is the guest with the agent's key for it.

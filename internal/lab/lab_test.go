@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"os"
@@ -20,6 +21,8 @@ func TestMain(m *testing.M) {
 	if code, is := Applet(os.Args); is {
 		syscall.Exit(code) // without the race detector's sleep at exit
 	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6") // they wait for processes more than they compute
 	os.Exit(m.Run())
 }
 
@@ -55,7 +58,7 @@ func start(t *testing.T, name string) *Lab {
 // onVM runs a command in the guest with the agent's key, as `timeout 2 ssh devvm …` would.
 func onVM(t *testing.T, l *Lab, command string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, errors.New("timed out"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("timed out"))
 	defer cancel()
 	client, err := l.VM().Dial(ctx)
 	if err != nil {
@@ -108,7 +111,7 @@ func TestTheStallNeedsACycle(t *testing.T) {
 	if out, err := onVM(t, l, "uptime; ps aux | grep ' D ' | wc -l"); err != nil || !strings.Contains(out, "load average: 6") {
 		t.Errorf("uptime: %q, %v; want a load of about 60", out, err)
 	}
-	if out, err := onVM(t, l, "timeout 1 sync && echo done"); err == nil || err.Error() != "timed out" {
+	if out, err := onVM(t, l, "timeout 0.2 sync && echo done"); err == nil || err.Error() != "timed out" {
 		t.Errorf("sync came back: %q, %v", out, err)
 	}
 

@@ -141,7 +141,10 @@ func plain(content json.RawMessage) string {
 
 var (
 	exitCode = regexp.MustCompile(`(?i)exit code (\d+)`)
-	refusal  = regexp.MustCompile(`(?i)denied|not approved|not allowed|read-?only|was cancelled|declined|nobody (answered|confirmed)|no one confirmed|confirmation (timed out|expired)`)
+	refusal  = regexp.MustCompile(`(?i)\bdenied\b|not approved|not allowed|not (yours|permitted)|refused to you|read-?only|cancell?ed|declined|nobody answered|did not run`)
+
+	// Silence is not a refusal, and the agent must not call it one.
+	unanswered = regexp.MustCompile(`(?i)nobody (answered|confirmed)|timed out: `)
 )
 
 // code is the exit code that a failed command's result tells; 0 if it tells none.

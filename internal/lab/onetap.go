@@ -36,7 +36,7 @@ func oneTap(prompt string) func(*talk) {
 			case refusal.MatchString(seen):
 				t.say("I was not allowed to look:\n\n```\n%s\n```", firstLines(seen, 3))
 			case code(seen) == "124":
-				t.say("**No answer within 15 s.** What came before:\n\n```\n%s\n```\nA command that hangs like this often waits for the disk.",
+				t.say("**No answer within 10 s.** What came before:\n\n```\n%s\n```\nA command that hangs like this often waits for the disk.",
 					firstLines(strings.Replace(seen, "Exit code 124", "", 1), 6))
 			case code(seen) == "255":
 				t.say("**SSH did not let me in.**\n\n```\n%s\n```\nTry `vm status`.", firstLines(seen, 3))

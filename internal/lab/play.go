@@ -16,13 +16,14 @@ const (
 	playLimit  = 4 * time.Minute
 	pollEvery  = 250 * time.Millisecond
 	settle     = 3 * time.Second  // quiet before the curtain falls, when nobody knows which word is the last
-	curtain    = time.Second      // quiet after the agent's closing words
+	curtain    = time.Second      // quiet after the last word
 	impatience = 30 * time.Second // with a dead model and a bot that does not say so
 	lastWords  = 20 * time.Second // how long it waits for them after the recovery
 )
 
 var (
-	confirmCode = regexp.MustCompile("type:? +`?confirm +([0-9A-Za-z]{3,12})")
+	confirmCode = regexp.MustCompile("(?i)\\btype:? +`?confirm +([0-9A-Za-z]{3,12})")
+	success     = regexp.MustCompile(`^bgbot +[▸~] ✅`)
 	botLine     = regexp.MustCompile(`^bgbot +[▸~]`)
 	modelDown   = regexp.MustCompile(`(?i)the model (cannot be reached|is down)|the verbs (need no model|still work)`)
 )
@@ -35,7 +36,7 @@ type operator struct {
 	typed   map[string]bool // what must be typed once only
 	first   time.Duration   // of the first line of the bot
 	last    time.Time       // of the newest line
-	closed  bool            // the agent's closing words were shown
+	closed  bool            // the last word was shown
 }
 
 // Play types the scenario's prompt into in, reads the console's plain lines from out, confirms what is asked, takes the
@@ -166,6 +167,9 @@ func (o *operator) hear(line string) error {
 	o.last = time.Now()
 	if botLine.MatchString(line) && o.first == 0 {
 		o.first = time.Since(o.started)
+	}
+	if o.lab.opts.BreakModel && success.MatchString(line) {
+		o.closed = true
 	}
 	if o.lab.model.closing.Load() && strings.Contains(line, o.lab.scenario.closing) {
 		o.closed = true

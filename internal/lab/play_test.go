@@ -39,12 +39,12 @@ func TestTheOperatorConfirmsOnceAndScoresOnlyWhatIsReallyBack(t *testing.T) {
 		switch line {
 		case l.Scenario().Prompt:
 			fmt.Fprint(out, "bgbot  ▸ ⏳ Working 0:00\n")
-			fmt.Fprint(out, "bgbot  ▸ 🔴 Cycle devvm? running 9 d\n         [1] Cycle devvm   [2] Cancel\n         or type: confirm 4F7Q\n")
+			fmt.Fprint(out, "bgbot  ▸ 🔴 Cycle devvm? running 9 d\n         [1] Cycle devvm   [2] Cancel\n         Or type: `confirm 4F7Q` · `cancel 4F7Q` · expires in 2:00\n")
 			fmt.Fprint(out, "bgbot  ~ 🔴 Cycle devvm?   or type: confirm 4F7Q   expires in 1:58\n")
 		case "confirm 4F7Q":
 			onHost(t, l, pve.Cycle)
 			l.model.closing.Store(true)
-			fmt.Fprint(out, "bgbot  ▸ ✅ devvm is back\n")
+			fmt.Fprint(out, "bgbot  ▸ ✅ Done\nbgbot  ▸ **devvm is back.** SSH answers\n")
 		}
 	})
 	defer end()
@@ -58,7 +58,7 @@ func TestTheOperatorConfirmsOnceAndScoresOnlyWhatIsReallyBack(t *testing.T) {
 	if got := strings.Join(typed, "|"); got != l.Scenario().Prompt+"|confirm 4F7Q" {
 		t.Errorf("typed %s", got)
 	}
-	if !strings.Contains(transcript.String(), "✅ devvm is back") || !strings.Contains(transcript.String(), "confirm 4F7Q\n") {
+	if !strings.Contains(transcript.String(), "**devvm is back.**") || !strings.Contains(transcript.String(), "confirm 4F7Q\n") {
 		t.Errorf("transcript:\n%s", transcript.String())
 	}
 }
@@ -76,6 +76,7 @@ func TestTheOperatorTakesThePowerPathWhenTheModelIsDown(t *testing.T) {
 					fmt.Fprint(out, "bgbot  ▸ ❌ The model cannot be reached. The verbs work: vm status …\n")
 				case "vm cycle":
 					onHost(t, l, pve.Cycle)
+					fmt.Fprint(out, "bgbot  ▸ ✅ devvm is back after 1 s\n")
 				}
 			})
 			defer end()
@@ -90,7 +91,7 @@ func TestTheOperatorTakesThePowerPathWhenTheModelIsDown(t *testing.T) {
 func TestABotThatOnlySaysSoIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	l := start(t, "io-stall")
-	in, out, end := console(t, func(line string, out io.Writer) {
+	in, out, end := console(t, func(_ string, out io.Writer) {
 		fmt.Fprint(out, "bgbot  ▸ ✅ devvm is back\n")
 		_ = out.(io.Closer).Close()
 	})

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ func (p *vmProcess) dead(limit time.Duration) bool {
 	for {
 		poll := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}} //nolint:gosec // a file descriptor
 		n, err := unix.Poll(poll, int(max(0, time.Until(end)).Milliseconds()))
-		if err == unix.EINTR { //nolint:errorlint // unix returns the bare number
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		return n > 0

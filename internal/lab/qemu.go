@@ -77,7 +77,7 @@ func (q *qemu) daemon(ctx context.Context, pidfile string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(pidfile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(pidfile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil { //nolint:gosec // in our own lab
 		return err
 	}
 	ready := os.NewFile(3, "ready")
@@ -86,7 +86,9 @@ func (q *qemu) daemon(ctx context.Context, pidfile string) error {
 
 	// Not waited for: it ends with the process, and only so.
 	go func() {
-		_ = ownerGone(q.state)
+		if ownerGone(q.state) == nil && q.state.Temporary {
+			_ = os.RemoveAll(q.state.dir) // nobody else will
+		}
 		q.end(errOrphan)
 	}()
 	var parts sync.WaitGroup
@@ -171,10 +173,10 @@ func (q *qemu) guestSSHD(m *guest.Machine) (*sshd, error) {
 	}
 	return newSSHD(hostKey, vmUser, keys, func(ctx context.Context, l *login) ending {
 		line := l.command
-		switch {
-		case l.kind == "subsystem":
+		switch l.kind {
+		case "subsystem":
 			return ending{code: 127}
-		case l.kind == "shell":
+		case "shell":
 			line, l.in = script(l.in), strings.NewReader("")
 		}
 		if l.who == "agent" {
@@ -234,6 +236,6 @@ func (q *qemu) handle(command string, arguments json.RawMessage) (any, error) {
 		}
 		return struct{}{}, nil
 	default:
-		return nil, fmt.Errorf("The command %s has not been found", command) //nolint:staticcheck,revive // QEMU's words
+		return nil, fmt.Errorf("The command %s has not been found", command) //nolint:staticcheck // QEMU's words
 	}
 }

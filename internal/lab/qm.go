@@ -112,7 +112,7 @@ type config map[string]string
 func (q *qm) read() (config, error) {
 	data, err := os.ReadFile(q.confFile(q.vm))
 	if err != nil {
-		return nil, fmt.Errorf("Configuration file 'nodes/lab/qemu-server/%d.conf' does not exist", q.vm) //nolint:staticcheck,revive // qm's words
+		return nil, fmt.Errorf("Configuration file 'nodes/lab/qemu-server/%d.conf' does not exist", q.vm) //nolint:staticcheck // qm's words
 	}
 	c := config{}
 	for line := range strings.SplitSeq(string(data), "\n") {
@@ -248,7 +248,7 @@ func (q *qm) agent(ctx context.Context) error {
 		return errors.New("400 Parameter verification failed.\ncommand: only 'ping' works in this lab")
 	}
 	if q.monitor(ctx, "x-lab-agent-ping", 3*time.Second, nil) != nil {
-		return errors.New("QEMU guest agent is not running") //nolint:staticcheck // qm's words
+		return errors.New("QEMU guest agent is not running")
 	}
 	return nil
 }

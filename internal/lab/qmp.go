@@ -141,7 +141,7 @@ func (s *qmpServer) answer(ready *bool, command string, arguments json.RawMessag
 		return struct{}{}, nil
 	}
 	if !*ready {
-		return nil, fmt.Errorf("Expecting capabilities negotiation with 'qmp_capabilities'") //nolint:staticcheck,revive // QEMU's words
+		return nil, fmt.Errorf("Expecting capabilities negotiation with 'qmp_capabilities'") //nolint:staticcheck // QEMU's words
 	}
 	return s.handle(command, arguments)
 }

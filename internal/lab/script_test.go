@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +19,9 @@ import (
 	"bgbot/pve"
 )
 
-// talkTo plays the CLI's tool loop with the scripted model: its commands really run, over real SSH, unless deny says
-// otherwise. It returns the final answer and the commands.
-func talkTo(t *testing.T, l *Lab, prompt string, deny func(command string) string) (answer string, commands []string) {
+// talkTo plays the CLI's tool loop with the scripted model; run is its Bash tool. It returns the final answer and the
+// commands.
+func talkTo(t *testing.T, model anthropictest.Model, prompt string, run func(command string) string) (answer string, commands []string) {
 	t.Helper()
 	type block = map[string]any
 	messages := []block{{"role": "user", "content": prompt}}
@@ -30,8 +31,8 @@ func talkTo(t *testing.T, l *Lab, prompt string, deny func(command string) strin
 			t.Fatal(err)
 		}
 		r := anthropictest.Request{Prompt: prompt, Step: step, Body: body}
-		a := l.Model()(r)
-		if again := l.Model()(r); fmt.Sprint(again) != fmt.Sprint(a) {
+		a := model(r)
+		if again := model(r); fmt.Sprint(again) != fmt.Sprint(a) {
 			t.Errorf("the same request was answered otherwise:\n%v\n%v", a, again)
 		}
 		if len(a.Bash) == 0 {
@@ -39,13 +40,7 @@ func talkTo(t *testing.T, l *Lab, prompt string, deny func(command string) strin
 		}
 		command := a.Bash[0]
 		commands = append(commands, command)
-		result := ""
-		if deny != nil {
-			result = deny(command)
-		}
-		if result == "" {
-			result = bash(t, l, command)
-		}
+		result := run(command)
 		t.Logf("%s\n$ %s\n%s", a.Text, command, result)
 		messages = append(messages,
 			block{"role": "assistant", "content": []block{{"type": "tool_use", "id": "x", "name": "Bash", "input": block{"command": command}}}},
@@ -53,6 +48,11 @@ func talkTo(t *testing.T, l *Lab, prompt string, deny func(command string) strin
 	}
 	t.Fatal("the model does not come to an end")
 	return "", nil
+}
+
+// tool really runs the commands, over real SSH.
+func tool(t *testing.T, l *Lab) func(string) string {
+	return func(command string) string { return bash(t, l, command) }
 }
 
 // bash is the CLI's Bash tool with the two programs that the agent's commands use.
@@ -68,7 +68,7 @@ func bash(t *testing.T, l *Lab, line string) string {
 		h := interp.HandlerCtx(ctx)
 		switch args[0] {
 		case "timeout":
-			ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // the script's 15 s, shortened
+			ctx, cancel := context.WithTimeout(ctx, time.Second) // the script's 10 s, shortened
 			defer cancel()
 			if err := programs(ctx, args[2:]); ctx.Err() == nil {
 				return err
@@ -85,7 +85,7 @@ func bash(t *testing.T, l *Lab, line string) string {
 		}
 		return interp.ExitStatus(127)
 	}
-	r, err := interp.New(interp.StdIO(nil, &out, &out), interp.ExecHandler(programs))
+	r, err := interp.New(interp.StdIO(nil, &out, &out), interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return programs }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func exitOf(code int) error {
 func TestTheScriptedAgentCyclesTheStalledVM(t *testing.T) {
 	t.Parallel()
 	l := start(t, "io-stall")
-	answer, commands := talkTo(t, l, "[alice]: "+l.Scenario().Prompt, nil)
+	answer, commands := talkTo(t, l.Model(), "[alice]: "+l.Scenario().Prompt, tool(t, l))
 	if !strings.HasPrefix(answer, "**devvm is back.** SSH answers, a write to the disk returned, no unit has failed.") {
 		t.Errorf("the last word: %s", answer)
 	}
@@ -139,50 +139,85 @@ func TestTheScriptedAgentCyclesTheStalledVM(t *testing.T) {
 		t.Errorf("commands:\n%s", strings.Join(commands, "\n"))
 	}
 	recovers(t, l)
-	if answer, _ := talkTo(t, l, "[alice]: Is QEMU itself wedged? Compare.", nil); !strings.Contains(answer, "This is what I see") {
+	if answer, _ := talkTo(t, l.Model(), "[alice]: Is QEMU itself wedged? Compare.", tool(t, l)); !strings.Contains(answer, "This is what I see") {
 		t.Errorf("one tap: %s", answer)
 	}
-	if answer, commands := talkTo(t, l, "[alice]: thanks, and what about lunch?", nil); !strings.Contains(answer, "scripted model") || commands != nil {
+	if answer, commands := talkTo(t, l.Model(), "[alice]: thanks, and what about lunch?", tool(t, l)); !strings.Contains(answer, "scripted model") || commands != nil {
 		t.Errorf("free text: %s %v", answer, commands)
 	}
-	if answer, _ := talkTo(t, l, l.Scenario().Prompt, nil); !strings.HasPrefix(answer, "I cannot find a hang now") {
+	if answer, _ := talkTo(t, l.Model(), l.Scenario().Prompt, tool(t, l)); !strings.HasPrefix(answer, "I cannot find a hang now") {
 		t.Errorf("asked again: %s", answer)
 	}
 }
 
-func TestTheScriptedAgentClaimsNothingAfterADenial(t *testing.T) {
+// canned is a Bash tool that answers by what a command begins with, after the common ssh prefix.
+func canned(t *testing.T, results map[string]string) func(string) string {
+	return func(command string) string {
+		command = strings.TrimPrefix(command, onGuest)
+		for begins, result := range results {
+			if strings.HasPrefix(command, begins) {
+				return result
+			}
+		}
+		t.Errorf("unexpected command: %s", command)
+		return ""
+	}
+}
+
+func TestTheScriptedAgentClaimsOnlyWhatItSaw(t *testing.T) {
 	t.Parallel()
-	l := start(t, "io-stall")
-	answer, _ := talkTo(t, l, l.Scenario().Prompt, func(command string) string {
-		if command == "ssh pve cycle" {
-			return "Denied: nobody confirmed in time."
-		}
-		return ""
-	})
-	if !strings.HasPrefix(answer, "**devvm is still frozen**: the cycle was not approved, so nothing was changed.") {
-		t.Errorf("the last word: %s", answer)
+	const up = "ssh pve status"
+	stalled := map[string]string{
+		up: "running", "'uptime": "up 9 days, load average: 64.40", "'sync": "Exit code 124\n", "ssh pve forensics": "9 of 9 probes answered, running",
+		"ssh pve cycle": "VM 102 was cycled", "for i in": "up after try 1", "'uptime; sync": "write-ok\n0 loaded units listed.",
 	}
-	answer, _ = talkTo(t, l, l.Scenario().Prompt, func(command string) string {
-		if command == "ssh pve cycle" {
-			return "Exit code 4\nVM 102 is locked (backup); nothing was started."
-		}
-		return ""
-	})
-	if !strings.HasPrefix(answer, "**devvm is still down**: the host did not cycle it (exit code 4).") || !strings.Contains(answer, "locked (backup)") {
-		t.Errorf("the last word: %s", answer)
+	full := map[string]string{
+		"'uptime; df": "/dev/sda3 40G 40G 0 100% /var\n2 loaded units listed.", "'sudo lsof": "33G Nov 22 trace.log",
+		"'sudo truncate": "/dev/sda3 40G 4G 36G 12% /var", "'sudo systemctl restart": "active\n0 loaded units listed.",
 	}
-	if l.Recovered(t.Context()) == nil {
-		t.Error("recovered by itself")
+	for _, c := range []struct {
+		scenario string
+		results  map[string]string
+		command  string
+		instead  string
+		want     string
+	}{
+		{"io-stall", stalled, "ssh pve cycle", "Timed out: nobody answered within 2m0s, so `cycle` did not run.", "**devvm is still frozen**: nobody confirmed the cycle in time, so nothing was changed."},
+		{"io-stall", stalled, "ssh pve cycle", "alice declined: `cycle` did not run.", "**devvm is still frozen**: the cycle was not approved, so nothing was changed.\n\n```\nalice declined"},
+		{"io-stall", stalled, "ssh pve cycle", "Exit code 4\nVM 102 is locked (backup).", "**devvm is still down**: the host did not cycle it (exit code 4).\n\n```\nExit code 4\nVM 102 is locked (backup)."},
+		{"io-stall", stalled, "'sync", "write-ok", "I cannot find a hang now"},
+		{"io-stall", stalled, "'sync", "Denied by policy: did not run.", "I was not allowed to test a write, so I have no proof."},
+		{"io-stall", stalled, "for i in", "Exit code 1\n", "**Not back yet**: the host cycled devvm, but SSH did not answer in ten tries."},
+		{"disk-full", full, "'uptime; df", "Exit code 255\nssh: Connection refused", "I could not log in to devvm or read its disks:\n\n```\nExit code 255\nssh: Connection refused"},
+		{"disk-full", full, "'uptime; df", "Denied by policy: did not run.", "I was not allowed to look, so I know nothing yet:"},
+		{"disk-full", full, "'sudo lsof", "30G /var/lib/containerd", "/var is at 100%, but I do not recognise what fills it, so I remove nothing:"},
+		{"disk-full", full, "'sudo truncate", "/dev/sda3 40G 40G 0 100% /var", "**/var is still full.** I could not free space:"},
+		{"disk-full", full, "'sudo systemctl restart", "failed", "/var has room again (12% used), but **t3-serve does not start**:"},
+	} {
+		sc, err := scenario(c.scenario)
+		if err != nil {
+			t.Fatal(err)
+		}
+		results := maps.Clone(c.results)
+		results[c.command] = c.instead
+		m := &model{scenario: sc}
+		answer, _ := talkTo(t, m.answer, "[alice]: "+sc.Prompt, canned(t, results))
+		if !strings.HasPrefix(answer, c.want) {
+			t.Errorf("%s, %s: %q\ngot  %s\nwant %s", c.scenario, c.command, c.instead, answer, c.want)
+		}
+		if m.closing.Load() {
+			t.Errorf("%s, %s: %q: it says that the incident is over", c.scenario, c.command, c.instead)
+		}
 	}
 }
 
 func TestTheScriptedAgentMakesRoom(t *testing.T) {
 	t.Parallel()
 	l := start(t, "disk-full")
-	if answer, _ := talkTo(t, l, "A disk looks full or broken. Check space.", nil); !strings.Contains(answer, "100% /var") {
+	if answer, _ := talkTo(t, l.Model(), "A disk looks full or broken. Check space.", tool(t, l)); !strings.Contains(answer, "100% /var") {
 		t.Errorf("one tap: %s", answer)
 	}
-	answer, commands := talkTo(t, l, l.Scenario().Prompt, nil)
+	answer, commands := talkTo(t, l.Model(), l.Scenario().Prompt, tool(t, l))
 	want := "**t3-serve runs again.** /var was at 100% and is at 12% now; no unit has failed.\n\n- Cause: `/var/log/t3-serve/trace.log` had grown to 33G.\n"
 	if !strings.HasPrefix(answer, want) || !strings.Contains(answer, "`trace = true`") {
 		t.Errorf("the last word: %s\nwant %s", answer, want)
@@ -191,22 +226,4 @@ func TestTheScriptedAgentMakesRoom(t *testing.T) {
 		t.Errorf("commands:\n%s", strings.Join(commands, "\n"))
 	}
 	recovers(t, l)
-}
-
-func TestTheScriptedAgentSaysWhenItCannotLogIn(t *testing.T) {
-	t.Parallel()
-	l := start(t, "disk-full")
-	answer, _ := talkTo(t, l, l.Scenario().Prompt, func(string) string { return "Exit code 255\nssh: connect to host: Connection refused" })
-	if !strings.HasPrefix(answer, "I could not log in to devvm") || !strings.Contains(answer, "Connection refused") {
-		t.Errorf("the last word: %s", answer)
-	}
-	answer, _ = talkTo(t, l, l.Scenario().Prompt, func(command string) string {
-		if strings.Contains(command, "truncate") {
-			return "Exit code 1\ntruncate: cannot open: Permission denied"
-		}
-		return ""
-	})
-	if !strings.HasPrefix(answer, "**/var is still full.** I could not free space") {
-		t.Errorf("the last word: %s", answer)
-	}
 }

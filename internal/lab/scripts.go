@@ -7,7 +7,7 @@ import (
 
 // onGuest prefixes every command for the guest: bounded on this side, since a task that waits for the disk cannot be ended
 // on the other.
-const onGuest = "timeout 15 ssh devvm "
+const onGuest = "timeout 10 ssh devvm "
 
 // ioStall looks, proves that the disk path is dead, and cycles.
 func ioStall(t *talk) {
@@ -45,7 +45,7 @@ func ioStall(t *talk) {
 	if !ran {
 		return
 	}
-	afterCycle(t, cycled)
+	afterCycle(t, cycled, lessons(inside, evidence))
 }
 
 // whyCycle argues from what was seen.
@@ -58,9 +58,26 @@ func whyCycle(host, evidence string) string {
 		"a cycle starts a fresh QEMU. What is only in the guest's memory is lost."
 }
 
+// lessons are the last word's list: what the turn has shown, and only that.
+func lessons(inside, evidence string) string {
+	list := "- Cause: block I/O stood still inside the old QEMU process"
+	if code(inside) == "0" {
+		list += ", while logins and memory still worked"
+	}
+	list += ".\n- Done: one cycle. No file was touched.\n- By day: look at the storage and at the QEMU version"
+	if code(evidence) == "0" && !refusal.MatchString(evidence) {
+		list += "; the forensics from before the cycle are kept"
+	}
+	return list + "."
+}
+
 // afterCycle proves the recovery, or says what is in the way.
-func afterCycle(t *talk, cycled string) {
+func afterCycle(t *talk, cycled, lessons string) {
 	switch {
+	case unanswered.MatchString(cycled):
+		t.say("**devvm is still frozen**: nobody confirmed the cycle in time, so nothing was changed.\n\n" +
+			"I would still cycle it: nothing in the guest can reach its disk. Type `vm cycle`, or ask me again.")
+		return
 	case refusal.MatchString(cycled):
 		t.say("**devvm is still frozen**: the cycle was not approved, so nothing was changed.\n\n```\n%s\n```\n"+
 			"I see no softer way, since nothing in the guest can reach its disk. Type `vm cycle` when you are ready.", firstLines(cycled, 3))
@@ -87,10 +104,7 @@ func afterCycle(t *talk, cycled string) {
 		return
 	}
 	t.over = true
-	t.say("**devvm is back.** SSH answers, a write to the disk returned, %s.\n\n"+
-		"- Cause: block I/O stood still inside the old QEMU process; memory and network were fine.\n"+
-		"- Done: one cycle. No file was touched.\n"+
-		"- The evidence from before is in this thread. Look at the storage and the QEMU version by day.", units(final))
+	t.say("**devvm is back.** SSH answers, a write to the disk returned, %s.\n\n%s", units(final), lessons)
 }
 
 // units puts `systemctl --failed` into words.

@@ -151,7 +151,7 @@ func finish(channel ssh.Channel, e ending) {
 			Text, Lang string
 		}{Signal: string(e.signal)}))
 	} else {
-		_, _ = channel.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, uint32(e.code&0xff))) //nolint:gosec // a byte
+		_, _ = channel.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, uint32(e.code&0xff)))
 	}
 	_ = channel.Close()
 }

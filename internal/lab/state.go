@@ -30,6 +30,7 @@ type state struct {
 	GuestPort int           `json:"guest_port"`
 	Boot      time.Duration `json:"boot"` // how long the guest takes to come up
 	Template  string        `json:"template"`
+	Temporary bool          `json:"temporary"` // the last one out removes the folder
 	VMClient  string        `json:"vm_client"` // keys that may log in to the guest, as in authorized_keys
 	Watcher   string        `json:"watcher"`   // the lab's own logins, which are not counted as commands
 }
@@ -48,7 +49,7 @@ func (s *state) bin(name string) string { return s.path("bin", name) }
 
 // fault tells whether the named misbehaviour is asked for.
 func (s *state) fault(name string) bool {
-	_, err := os.Stat(s.path("fault", name))
+	_, err := os.Stat(s.path("fault", name)) //nolint:gosec // in our own lab
 	return err == nil
 }
 
@@ -120,7 +121,7 @@ func (l *Lab) prepare(context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.state = s
+	l.state, s.Temporary = s, own
 	if l.owner, err = lockOwner(s); err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func ownerAlive(s *state) bool {
 }
 
 func flockOwner(s *state, how int) error {
-	f, err := os.Open(s.path("owner"))
+	f, err := os.Open(s.path("owner")) //nolint:gosec // in our own lab
 	if err != nil {
 		return err
 	}
@@ -176,27 +177,31 @@ func flockOwner(s *state, how int) error {
 	}
 }
 
-// keys of the lab; all are new for each lab. The guest's host key is also on disk, since another process shows it.
+// keys of the lab; all are new for each lab. Those that another process needs, the simulated guest or a bgbot that is
+// practised with, are also on disk.
 type keys struct{ gateClient, gateHost, vmClient, vmHost, watcher ssh.Signer }
 
 func newKeys(s *state) (keys, error) {
 	var k keys
-	for _, to := range []*ssh.Signer{&k.gateClient, &k.gateHost, &k.vmClient, &k.vmHost, &k.watcher} {
+	for _, to := range []struct {
+		signer *ssh.Signer
+		file   string
+	}{{&k.gateClient, "gate_client"}, {&k.gateHost, ""}, {&k.vmClient, "vm_client"}, {&k.vmHost, "vm_host"}, {&k.watcher, ""}} {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return k, err
 		}
-		if *to, err = ssh.NewSignerFromKey(private); err != nil {
+		if *to.signer, err = ssh.NewSignerFromKey(private); err != nil {
 			return k, err
 		}
-		if to != &k.vmHost {
+		if to.file == "" {
 			continue
 		}
 		block, err := ssh.MarshalPrivateKey(private, "")
 		if err != nil {
 			return k, err
 		}
-		if err := os.WriteFile(s.path("keys", "vm_host"), pem.EncodeToMemory(block), 0o600); err != nil {
+		if err := os.WriteFile(s.path("keys", to.file), pem.EncodeToMemory(block), 0o600); err != nil {
 			return k, err
 		}
 	}

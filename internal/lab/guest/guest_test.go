@@ -150,21 +150,21 @@ var hostile = []string{
 }
 
 func TestNothingReachesTheRealMachine(t *testing.T) {
-	real := t.TempDir()
-	t.Setenv("TMPDIR", real) // where a fifo of the interpreter would appear
-	if err := os.WriteFile(filepath.Join(real, "real"), []byte("the-secret\n"), 0o755); err != nil {
+	machine := t.TempDir()
+	t.Setenv("TMPDIR", machine) // where a fifo of the interpreter would appear
+	if err := os.WriteFile(filepath.Join(machine, "real"), []byte("the-secret\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	m := boot(t, "healthy")
-	before := tree(t, real)
+	before := tree(t, machine)
 	for _, line := range hostile {
-		asked := strings.NewReplacer("MARK", real+"/mark", "REALDIR", real, "REAL", real+"/real", "SECRET", "the-secret").Replace(line)
+		asked := strings.NewReplacer("MARK", machine+"/mark", "REALDIR", machine, "REAL", machine+"/real", "SECRET", "the-secret").Replace(line)
 		// "echo the-secret" behind && is reached only if the test before it saw the real file.
 		out, code := run(t, m, asked)
 		if strings.Contains(strings.ReplaceAll(out, asked, ""), "the-secret") || strings.Contains(out, "/real/root") {
 			t.Errorf("%s: has read the real machine: %s", line, out)
 		}
-		if now := tree(t, real); !slices.Equal(now, before) {
+		if now := tree(t, machine); !slices.Equal(now, before) {
 			t.Fatalf("%s (exit %d): has changed the real machine: %v, was %v", line, code, now, before)
 		}
 	}
@@ -176,7 +176,7 @@ func TestNothingReachesTheRealMachine(t *testing.T) {
 func tree(t testing.TB, dir string) []string {
 	t.Helper()
 	var all []string
-	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
 		if err == nil && !strings.Contains(p, "disk.json") {
 			all = append(all, p)
 		}

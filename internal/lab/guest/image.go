@@ -33,8 +33,8 @@ func fromTemplate(name string) (*Disk, error) {
 }
 
 func healthy(made time.Time) *Disk {
-	text := func(owner, s string) *File {
-		return &File{Size: int64(len(s)), Text: s, Owner: owner, ModTime: made}
+	text := func(s string) *File {
+		return &File{Size: int64(len(s)), Text: s, Owner: "root", ModTime: made}
 	}
 	return &Disk{
 		Since: made,
@@ -46,11 +46,11 @@ func healthy(made time.Time) *Disk {
 			{Device: "/dev/sda4", Point: "/home", Type: "ext4", Size: 196 * gib, Base: 71 * gib},
 		},
 		Files: map[string]*File{
-			"/etc/hostname":                text("root", "devvm\n"),
-			"/etc/os-release":              text("root", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"),
-			"/etc/fstab":                   text("root", "/dev/sda2 / ext4 errors=remount-ro 0 1\n/dev/sda3 /var ext4 defaults 0 2\n/dev/sda4 /home ext4 defaults 0 2\n"),
-			tmpfilesCfg:                    text("root", "# trace logs are scratch: gone at every boot\nR! /var/log/t3-serve/trace.log*\n"),
-			"/etc/t3-serve/config.toml":    text("root", "listen = \"127.0.0.1:3000\"\ndata = \"/var/lib/t3-serve\"\ntrace = false\n"),
+			"/etc/hostname":                text("devvm\n"),
+			"/etc/os-release":              text("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"),
+			"/etc/fstab":                   text("/dev/sda2 / ext4 errors=remount-ro 0 1\n/dev/sda3 /var ext4 defaults 0 2\n/dev/sda4 /home ext4 defaults 0 2\n"),
+			tmpfilesCfg:                    text("# trace logs are scratch: gone at every boot\nR! /var/log/t3-serve/trace.log*\n"),
+			"/etc/t3-serve/config.toml":    text("listen = \"127.0.0.1:3000\"\ndata = \"/var/lib/t3-serve\"\ntrace = false\n"),
 			"/home/breakglass":             {Dir: true, Owner: "breakglass", ModTime: made},
 			"/root":                        {Dir: true, Owner: "root", ModTime: made},
 			"/tmp":                         {Dir: true, Owner: "root", ModTime: made},
@@ -59,7 +59,7 @@ func healthy(made time.Time) *Disk {
 			"/var/tmp":                     {Dir: true, Owner: "root", ModTime: made},
 			"/var/lib/t3-serve/t3.db":      {Size: 912 * mib, Owner: "t3", ModTime: made},
 			"/var/cache/apt/pkgcache.bin":  {Size: 61 * mib, Owner: "root", ModTime: made},
-			"/var/log/dpkg.log":            text("root", "status installed libc6:amd64 2.36-9+deb12u10\n"),
+			"/var/log/dpkg.log":            text("status installed libc6:amd64 2.36-9+deb12u10\n"),
 			"/var/log/t3-serve/t3.log":     {Size: 14 * mib, Text: "t3-serve: ready on 127.0.0.1:3000\n", Owner: "t3", ModTime: made},
 			journalDir + "/system.journal": {Size: 128 * mib, Owner: "root", ModTime: made},
 		},

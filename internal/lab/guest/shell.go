@@ -60,7 +60,7 @@ func (s *session) script(ctx context.Context, dir, text string, in io.Reader, ou
 		interp.Env(expand.ListEnviron(s.environment()...)),
 		interp.StdIO(in, out, errout),
 		interp.CallHandler(divert),
-		interp.ExecHandler(s.exec),
+		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return s.exec }), // never the next one
 		interp.OpenHandler(s.open),
 		interp.ReadDirHandler2(s.readDir),
 		interp.StatHandler(s.stat),

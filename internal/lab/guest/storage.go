@@ -211,7 +211,7 @@ func (c *call) ls() int {
 func (c *call) statFiles() int {
 	code := 0
 	for _, a := range c.operands("cf") {
-		i, err := c.session.stat(c.ctx, absolute(c.dir, a), true)
+		i, err := c.stat(c.ctx, absolute(c.dir, a), true)
 		if err != nil {
 			code = c.fail(1, "stat: cannot statx '%s': No such file or directory", a)
 			continue
