@@ -136,7 +136,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	case c.dialing <- struct{}{}:
 		defer func() { <-c.dialing }()
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, c.host.unreachable(Closed, context.Cause(ctx))
 	}
 	if l := c.warm(); l != nil {
 		return l, nil
@@ -150,7 +150,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	defer c.mu.Unlock()
 	if c.closed {
 		_ = client.Close()
-		return nil, errClosed
+		return nil, c.host.unreachable(Closed, errClosed)
 	}
 	c.link = l
 	c.wg.Go(func() {
@@ -158,7 +158,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		l.die.Do(func() { l.why = fmt.Errorf("the host ended the connection: %w", err) })
 		close(l.gone)
 	})
-	c.wg.Go(func() { l.watch(c.keepaliveEvery, c.keepaliveLimit) })
+	c.wg.Go(func() { l.watch(c.keepaliveEvery, c.keepaliveLimit, func() bool { return len(c.slots) > 0 }) })
 	return l, nil
 }
 
@@ -188,14 +188,14 @@ func (c *Client) start(ctx context.Context, v Verb) (*session, error) {
 		select {
 		case c.slots <- struct{}{}:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, c.host.unreachable(Stuck, context.Cause(ctx))
 		}
 		s := newSession()
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
 			<-c.slots
-			return nil, errClosed
+			return nil, c.host.unreachable(Closed, errClosed)
 		}
 		c.wg.Go(func() {
 			defer func() { <-c.slots }()

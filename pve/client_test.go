@@ -260,8 +260,10 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 	if unknown, ok := errors.AsType[*pve.Unknown](err); !ok || !strings.Contains(unknown.UserMessage(), "this side shut down after step `stop`") {
 		t.Errorf("got %v", err)
 	}
-	if _, err = s.Run(t.Context(), pve.Status, nil); err == nil {
-		t.Error("a closed client runs verbs")
+	_, err = s.Run(t.Context(), pve.Status, nil)
+	e, ok := errors.AsType[*pve.Unreachable](err)
+	if want := fmt.Sprintf("the Proxmox host (%s) was not asked: this side is shutting down.", s.wire.address); !ok || e.UserMessage() != want {
+		t.Errorf("got %v, want %q", err, want)
 	}
 	s.Keep(t.Context()) // returns
 }

@@ -215,15 +215,21 @@ func TestAHostCA(t *testing.T) {
 		t.Errorf("a certificate for the name: %v", err)
 	}
 	h.Name = "buildvm" // the certificate of another host, by the same CA
+	ca, key := ssh.FingerprintSHA256(s.HostCA), ssh.FingerprintSHA256(s.HostKey)
+	const refused = "HOST shows a host certificate that does not hold, so we do not talk to it (WHY). It must be signed by the CA "
 	_, err := h.Dial(t.Context())
-	if e, ok := errors.AsType[*pve.Unreachable](err); !ok || e.Why != pve.HostKeyChanged {
-		t.Errorf("another principal: got %v", err)
-	}
+	wantUnreachable(t, err, h, pve.HostKeyChanged, strings.Replace(refused, "WHY",
+		`ssh: principal "127.0.0.1" not in the set of valid principals for given certificate: ["devvm"]`, 1)+
+		ca+" and name this host; the host key is "+key+".")
 	h.Name, h.HostCA = "devvm", s.HostKey // another CA
 	_, err = h.Dial(t.Context())
-	if e, ok := errors.AsType[*pve.Unreachable](err); !ok || e.Why != pve.HostKeyChanged {
-		t.Errorf("another CA: got %v", err)
-	}
+	wantUnreachable(t, err, h, pve.HostKeyChanged, strings.Replace(refused, "WHY",
+		"ssh: no authorities for hostname: "+h.Address, 1)+key+" and name this host; the host key is "+key+".")
+	h.Address, h.HostCA = hostOf(sshdtest.New(t, sshdtest.Options{})).Address, s.HostCA // no certificate
+	_, err = h.Dial(t.Context())
+	wantUnreachable(t, err, h, pve.HostKeyChanged,
+		"HOST offers no host certificate, so we do not talk to it. Sign its host key with the CA "+ca+" and set HostCertificate.")
+	h.Address = s.Address
 	s.Stop()
 	s.NewHostKey() // a rebuilt machine with a new CA and certificate
 	s.Start()

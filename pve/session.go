@@ -26,7 +26,9 @@ func (l *link) fail(why error) {
 
 // watch asks the other side for a sign of life until the connection ends. SendRequest blocks for ever on a black hole
 // (measured), so a timer runs beside it, and closing the client is what frees it.
-func (l *link) watch(every, patience time.Duration) {
+// busy says that a verb is under way: a host in trouble then gets more time, since cutting the link would lose the
+// answer, while an idle link is cheap to replace.
+func (l *link) watch(every, patience time.Duration, busy func() bool) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -35,7 +37,11 @@ func (l *link) watch(every, patience time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		late := time.AfterFunc(patience, func() { l.fail(fmt.Errorf("no sign of life within %s", patience)) })
+		limit := patience
+		if busy() {
+			limit = 4 * patience
+		}
+		late := time.AfterFunc(limit, func() { l.fail(fmt.Errorf("no sign of life within %s", limit)) })
 		_, _, err := l.client.SendRequest("keepalive@openssh.com", true, nil)
 		late.Stop()
 		if err != nil {

@@ -35,6 +35,7 @@ type Unreachable struct {
 	Err  error
 
 	Want, Got string // of a changed host key: the SHA256 fingerprints; Got is empty when no key of the type is offered
+	byCA      bool   // Want is an authority
 }
 
 func (e *Unreachable) Error() string { return fmt.Sprintf("%s: %s: %v", e.Host, e.Why, e.Err) }
@@ -43,8 +44,11 @@ func (e *Unreachable) Unwrap() error { return e.Err }
 
 // UserMessage is the error as a person reads it: what is wrong, and the mend.
 func (e *Unreachable) UserMessage() string {
-	if errors.Is(e.Err, context.Canceled) {
+	switch {
+	case errors.Is(e.Err, context.Canceled):
 		return e.Host + " was not reached: the attempt was cancelled."
+	case errors.Is(e.Err, errClosed):
+		return e.Host + " was not asked: this side is shutting down."
 	}
 	switch e.Why {
 	case ConnectionRefused:
@@ -72,7 +76,13 @@ func (e *Unreachable) UserMessage() string {
 }
 
 func (e *Unreachable) hostKeyMessage() string {
-	if e.Got == "" {
+	switch {
+	case e.byCA && e.Got == "":
+		return fmt.Sprintf("%s offers no host certificate, so we do not talk to it. Sign its host key with the CA %s and set HostCertificate.", e.Host, e.Want)
+	case e.byCA:
+		return fmt.Sprintf("%s shows a host certificate that does not hold, so we do not talk to it (%v). It must be signed by the CA %s "+
+			"and name this host; the host key is %s.", e.Host, e.Err, e.Want, e.Got)
+	case e.Got == "":
 		return fmt.Sprintf("%s offers no host key of the pinned kind (expected %s), so we do not talk to it. "+
 			"If it was reinstalled, compare its key at the console and update the pin.", e.Host, e.Want)
 	}
@@ -86,7 +96,7 @@ func (h Host) unreachable(why Why, err error) *Unreachable {
 	if why == HostKeyChanged {
 		want := h.HostKey
 		if want == nil {
-			want = h.HostCA
+			want, e.byCA = h.HostCA, true
 		}
 		e.Want = ssh.FingerprintSHA256(want)
 	}

@@ -107,9 +107,7 @@ func TestStatusWithoutQmSaysWhatTheProcessShows(t *testing.T) {
 		t.Errorf("got %q %q", r.result.Status, r.result.Text)
 	}
 	h.file("say-status", "pid: 1\nqmpstatus: running\nstatus: running\nlock: backup\n")
-	if err := os.Remove(h.path("hang-status")); err != nil {
-		t.Fatal(err)
-	}
+	h.remove("hang-status")
 	r = h.run("status")
 	for _, want := range []string{"QEMU does not answer on its control socket: its main loop may hang.", "The VM is locked (backup)."} {
 		if !strings.Contains(r.result.Text, want) {

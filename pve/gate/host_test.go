@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,12 +23,18 @@ import (
 	"bgbot/pve/gate"
 )
 
+func init() { runtime.LockOSThread() } // so that beQEMU runs on the main thread of its process
+
 // TestMain makes the test binary a QEMU when it is called by such a name: a real process with a real pid file, which
 // ends on TERM as QEMU does, or ignores it as a QEMU whose main loop hangs.
 func TestMain(m *testing.M) {
 	if strings.HasPrefix(filepath.Base(os.Args[0]), "qemu-system-") {
 		beQEMU(os.Args)
 		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait most of the time
+		panic(err)
 	}
 	code := m.Run()
 	if built.dir != "" {
@@ -43,6 +51,13 @@ func beQEMU(argv []string) {
 	if err := os.WriteFile(path, []byte(fmt.Sprintln(os.Getpid())), 0o600); err != nil {
 		panic(err)
 	}
+	if slices.Contains(argv, "-unkillable") {
+		leader := make(chan os.Signal, 1)
+		signal.Notify(leader, syscall.SIGUSR1)
+		<-leader
+		// Ends the main thread alone, as a kill does while others are in D: the process is a zombie to qm and has live threads.
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+	}
 	<-time.After(5 * time.Minute) // the tests end it long before
 }
 
@@ -57,6 +72,7 @@ tr '\0' '\n' </proc/$$/environ >$D/env-$1
 [ -e $D/fail-$1 ] && { cat $D/fail-$1 >&2; exit 255; }
 [ -e $D/once-$1 ] && { cat $D/once-$1 >&2; rm $D/once-$1; exit 255; }
 [ -e $D/say-$1 ] && { cat $D/say-$1; exit 0; }
+while [ -e $D/hold-$1 ]; do sleep 0.02; done
 [ -e $D/slow-$1 ] && sleep $(cat $D/slow-$1)
 running() { [ -e $pid ] && tr '\0' '\n' 2>/dev/null </proc/$(cat $pid)/cmdline | grep -qxF $pid; }
 case $1 in
@@ -145,6 +161,13 @@ func (h *host) script(name, text string) {
 		h.t.Fatal(err)
 	}
 	if err := os.Rename(h.path(name+".new"), h.path(name)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) remove(name string) {
+	h.t.Helper()
+	if err := os.Remove(h.path(name)); err != nil {
 		h.t.Fatal(err)
 	}
 }

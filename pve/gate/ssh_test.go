@@ -184,7 +184,7 @@ func (w watch) Write(p []byte) (int, error) {
 func TestALinkThatDropsInMidCycleIsFollowedByStatus(t *testing.T) {
 	t.Parallel()
 	h := newHost(t).withVM()
-	h.file("slow-stop", "2")
+	h.file("hold-stop", "")
 	s := h.serve()
 	old := h.pid()
 	report, err := h.client(s).Run(t.Context(), pve.Cycle, func(st pve.Step) {
@@ -192,6 +192,7 @@ func TestALinkThatDropsInMidCycleIsFollowedByStatus(t *testing.T) {
 			s.Drop()
 		}
 	})
+	h.remove("hold-stop")
 	unknown, ok := errors.AsType[*pve.Unknown](err)
 	if !ok || unknown.Step != "stop" || unknown.Op == "" || unknown.Now == nil {
 		t.Fatalf("got %v, %+v", err, report.Result)
@@ -254,12 +255,16 @@ func TestTheBinaryIsSmallAndStartsAtOnce(t *testing.T) {
 	if info.Size() >= 8_000_000 {
 		t.Errorf("pve-gate has %d bytes", info.Size())
 	}
-	began := time.Now()
-	if out, err := exec.CommandContext(t.Context(), binary(t), "--version").Output(); err != nil || !strings.HasPrefix(string(out), "pve-gate ") {
-		t.Errorf("got %q, %v", out, err)
+	best := time.Hour
+	for range 10 { // the best of them, since the machine is busy
+		began := time.Now()
+		if out, err := exec.CommandContext(t.Context(), binary(t), "--version").Output(); err != nil || !strings.HasPrefix(string(out), "pve-gate ") {
+			t.Errorf("got %q, %v", out, err)
+		}
+		best = min(best, time.Since(began))
 	}
-	if took := time.Since(began); took > 500*time.Millisecond { // a busy machine; 3 ms on an idle one, see the benchmark
-		t.Errorf("it took %s to start", took)
+	if best > 100*time.Millisecond {
+		t.Errorf("it took %s to start", best)
 	}
 }
 
