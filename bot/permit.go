@@ -83,7 +83,11 @@ func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Ste
 			b.record(b.work, t.place, t.who, "relay", string(v), "denied", no)
 			return refusal(v, no)
 		}
-		return b.operate(operation{verb: v, place: t.place, by: t.who, name: "the agent for " + t.name, agent: true}, step)
+		report, err := b.operate(operation{verb: v, place: t.place, by: t.who, name: "the agent for " + t.name, agent: true}, step)
+		t.mu.Lock()
+		t.verdict = firstLine(report.Result.Text)
+		t.mu.Unlock()
+		return report, err
 	}
 }
 

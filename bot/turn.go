@@ -35,7 +35,8 @@ type turn struct {
 	passes  map[pve.Verb]string // verbs that a person let through, and the tool call that asked
 	stopper string              // who asked to stop
 	stopped chan agentrun.Stopped
-	told    bool // that the model is down
+	told    bool   // that the model is down
+	verdict string // of the verb that the agent gave to the host last
 }
 
 // talk gives text to the agent: as a new turn, or folded into the one that runs here.
@@ -156,6 +157,10 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 		}
 		t.mu.Lock()
 		t.view.add(e, time.Now())
+		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" {
+			t.view.verdict(r.ID, t.verdict)
+			t.verdict = ""
+		}
 		doing, steps := t.view.doing(), t.view.steps
 		t.mu.Unlock()
 		switch e := e.(type) {

@@ -124,8 +124,8 @@ func (b *Bot) reached(o operation, r pve.Report, err error, step func(pve.Step))
 		}
 		var key interface{ HostKeyChanged() bool }
 		changed := errors.As(last, &key) && key.HostKeyChanged()
-		// OpenSSH from 9.8 on punishes sources that connect often without logging in (PerSourcePenalties).
-		if changed || sleep(ctx, 3*time.Second) != nil {
+		// A refused connection costs the guest nothing; a login each second is no sin for PerSourcePenalties (OpenSSH 9.8).
+		if changed || sleep(ctx, time.Second) != nil {
 			step(pve.Step{Step: name, State: pve.StepFail, Text: message(last)})
 			return reach{asked: true, err: last, took: time.Since(began)}
 		}
@@ -145,7 +145,7 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	case err != nil:
 		t.Body = fmt.Sprintf("❌ %s: %s", o.verb, message(err))
 	case !o.verb.Changes():
-		t.Body = statusMark(r) + " " + first
+		t.Body = statusMark(r) + " " + b.VM.Name + ": " + first
 	case r.Result.Exit == pve.Done && o.verb == pve.Stop:
 		t.Body = fmt.Sprintf("⏹ %s is stopped after %s (%s).\n%s", b.VM.Name, span(took), who, first)
 	case up.asked && up.err == nil:
@@ -155,8 +155,12 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	default:
 		t.Body = fmt.Sprintf("%s %s: %s (%s)", exitMark(r.Result.Exit), o.verb, first, who)
 	}
-	if rest = strings.TrimSpace(rest); rest != "" {
+	if rest = strings.TrimSpace(rest); strings.Count(rest, "\n") > 4 {
 		t.Body += "\n" + block(cut(rest, 1500))
+	} else if rest != "" {
+		for line := range strings.Lines(rest) {
+			t.Body += "\n" + plain(line, 300)
+		}
 	}
 	if r.Result.Verdict != "" && !strings.Contains(r.Result.Text, r.Result.Verdict) {
 		t.Body += "\n" + plain(r.Result.Verdict, 300)

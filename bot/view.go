@@ -89,18 +89,25 @@ func (v *view) result(e agentrun.ToolResult) {
 	}
 }
 
-// hint is the one line of an output that tells most: the first; of a failure the last, as of a verb, whose steps come
-// before its result.
+// hint is the one line of an output that tells most: the first, or of a failure the last.
 func hint(command, output string, failed bool) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
-	last := oneLine(lines[len(lines)-1])
 	switch {
 	case failed && strings.Contains(output, "Exit code 124") && strings.Contains(command, "timeout "):
 		return "timed out" // timeout(1) says so by 124
-	case failed, len(powerVerbs(command)) > 0:
-		return last
+	case failed:
+		return oneLine(lines[len(lines)-1])
 	default:
 		return oneLine(lines[0])
+	}
+}
+
+// verdict is a better hint for a tool call that gave a verb to the host: what the host said, in one line.
+func (v *view) verdict(call, text string) {
+	for i := range v.items {
+		if v.items[i].tool && v.items[i].id == call {
+			v.items[i].hint = oneLine(text)
+		}
 	}
 }
 

@@ -137,6 +137,9 @@ func (c *Console) Post(_ context.Context, p bot.Place, t bot.Text) (string, erro
 	defer c.mu.Unlock()
 	e := &entry{id: c.newID(), from: theBot, at: c.opt.Now(), files: files}
 	e.set(t)
+	if p.Thread != "" && c.talk.untouched() { // after a restart the person goes on where the bot does
+		c.talk.begin(p.Thread)
+	}
 	th := c.talk.thread(p.Thread)
 	th.add(e)
 	if !t.Quiet {

@@ -104,6 +104,9 @@ func (t *transcript) here() *thread {
 	return t.threads[t.current]
 }
 
+// untouched says that no thread is known yet: nobody has said anything since the start.
+func (t *transcript) untouched() bool { return t.here().id == "" && len(t.threads) == 1 }
+
 // thread finds a thread, or begins one that an earlier run or the bot itself started.
 func (t *transcript) thread(id string) *thread {
 	t.here()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -112,9 +113,11 @@ func agent(c *config.Config) (agentrun.Config, error) {
 	if err != nil {
 		return agentrun.Config{}, fmt.Errorf("agent.workspace: %w", err)
 	}
+	environ := maps.Clone(c.Agent.Env)
+	delete(environ, "ANTHROPIC_BASE_URL") // a field of its own
 	a := agentrun.Config{
 		Command: c.Agent.Command, Dir: filepath.Join(dir, "agent"), Model: c.Agent.Model,
-		BaseURL: c.Agent.Env["ANTHROPIC_BASE_URL"], Env: c.Agent.Env, Workspace: c.Agent.Workspace,
+		BaseURL: c.Agent.Env["ANTHROPIC_BASE_URL"], Env: environ, Workspace: c.Agent.Workspace,
 		Live: c.Agent.Live, TurnTimeout: c.Agent.TurnTimeout, IdleTimeout: c.Agent.IdleTimeout,
 		Steps: c.Agent.Limit.Steps, BudgetUSD: c.Agent.Limit.BudgetUSD,
 	}

@@ -168,7 +168,7 @@ func TestTheScriptedAgentClaimsOnlyWhatItSaw(t *testing.T) {
 	t.Parallel()
 	const up = "ssh pve status"
 	stalled := map[string]string{
-		up: "running", "'uptime": "up 9 days, load average: 64.40", "'sync": "Exit code 124\n", "ssh pve forensics": "9 of 9 probes answered, running",
+		up: "running", "'uptime; cat": "up 9 days, load average: 64.40", "'sync": "Exit code 124\n", "ssh pve forensics": "9 of 9 probes answered, running",
 		"ssh pve cycle": "VM 102 was cycled", "for i in": "up after try 1", "'uptime; sync": "write-ok\n0 loaded units listed.",
 	}
 	full := map[string]string{

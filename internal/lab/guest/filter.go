@@ -68,6 +68,58 @@ func (c *call) lines(withValue string, f func([]string) []string) int {
 	return code
 }
 
+// part is head and tail: each of several files has a heading.
+func (c *call) part(f func(l []string, n int) []string) int {
+	files, code := c.operands("nc"), 0
+	if len(files) == 0 {
+		files = []string{"-"}
+	}
+	for i, file := range files {
+		in, bad := c.sources([]string{file})
+		code = max(code, bad)
+		if len(files) > 1 && bad == 0 {
+			c.printf("%s==> %s <==\n", strings.Repeat("\n", min(i, 1)), file)
+		}
+		for _, l := range f(in, c.count(10)) {
+			c.printf("%s\n", l)
+		}
+	}
+	return code
+}
+
+var awkPrint = regexp.MustCompile(`^\s*(?:NR *> *(\d+) *)?\{ *print +(\$\d+(?:[ ,]*(?:\$\d+|" +"))*) *;? *\}\s*$`)
+
+// awk knows the one program that people type: print some fields, perhaps not of the first lines.
+func (c *call) awk() int {
+	args := c.operands("Fv")
+	if len(args) == 0 || !awkPrint.MatchString(args[0]) {
+		return c.fail(2, "awk: only '{print $1, $2}' works here")
+	}
+	m := awkPrint.FindStringSubmatch(args[0])
+	skip, _ := strconv.Atoi(m[1])
+	in, code := c.sources(args[1:])
+	for _, l := range in[min(skip, len(in)):] {
+		fields := strings.Fields(l)
+		if sep := c.value("-F"); sep != "" {
+			fields = strings.Split(l, sep)
+		}
+		var out []string
+		for _, f := range regexp.MustCompile(`\d+`).FindAllString(m[2], -1) {
+			n, _ := strconv.Atoi(f)
+			switch {
+			case n == 0:
+				out = append(out, l)
+			case n <= len(fields):
+				out = append(out, fields[n-1])
+			default:
+				out = append(out, "")
+			}
+		}
+		c.printf("%s\n", strings.Join(out, " "))
+	}
+	return code
+}
+
 // count is the number in -n 5, -n5 or -5.
 func (c *call) count(otherwise int) int {
 	for _, a := range c.args {

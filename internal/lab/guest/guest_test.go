@@ -81,6 +81,37 @@ func TestCommandLinesWorkAsInAShell(t *testing.T) {
 	}
 }
 
+// These are the commands that the agent's own instructions name, so they have to answer like the real ones.
+func TestTheFirstLooksOfAnAgentTellTheStall(t *testing.T) {
+	t.Parallel()
+	m := boot(t, "healthy")
+	m.cfg.Drive.Stall()
+	for line, want := range map[string]string{
+		"head -3 /proc/pressure/cpu /proc/pressure/memory /proc/pressure/io; cat /proc/loadavg": "==> /proc/pressure/io <==\nsome avg10=99.21",
+		"ps -eo state,pid,wchan:32,cmd | grep '^D'":                                             "D 312     blk_mq_get_tag           [jbd2/sda3-8]\n",
+		"sudo dmesg -T | tail -40":                                                              "INFO: task jbd2/sda3-8:312 blocked for more than 120 seconds.",
+		"free -m; ps -eo pid,rss,comm --sort=-rss | head -3":                                    "PID     RSS     COMM\n",
+		"df -h; df -i":                                    "/dev/sda3",
+		"systemctl --failed --no-pager":                   "0 loaded units listed.",
+		"ps aux | awk 'NR>1 {print $2, $8}' | head -1":    "1 S\n",
+		"timeout 20 bash -c 'uptime; top -bn1 | head -3'": "96.8 wa",
+	} {
+		if out, _ := run(t, m, line); !strings.Contains(out, want) {
+			t.Errorf("%s:\n%s\nwant %q", line, out, want)
+		}
+	}
+	full := boot(t, "full")
+	for line, want := range map[string]string{
+		"sudo du -xsh /var/* 2>/dev/null | sort -h | tail":                          "G\t/var/log\n",
+		"systemctl --failed --no-pager; sudo journalctl -p err -b -n 40 --no-pager": "t3-serve: cannot write to /var: No space left on device",
+		"sudo timeout 20 find /var -xdev -type f -size +1G":                         traceLog,
+	} {
+		if out, _ := run(t, full, line); !strings.Contains(out, want) {
+			t.Errorf("%s:\n%s\nwant %q", line, out, want)
+		}
+	}
+}
+
 func TestARepairChangesTheDiskForGood(t *testing.T) {
 	t.Parallel()
 	m := boot(t, "full")
@@ -112,7 +143,7 @@ func TestAStalledDiskHangsWhatTouchesIt(t *testing.T) {
 	for line, hangs := range map[string]bool{
 		"uptime": false, "free -m": false, "cat /proc/pressure/io": false, "df -h": false, "systemctl --failed": false,
 		"cat /etc/hostname": false, "ps aux": false, "sudo dmesg": false, "echo x > /run/x": true, "sudo tee /run/x </dev/null": false,
-		"sync": true, "timeout 0.1 sync": true, "ls /tmp; touch /tmp/x": true, "journalctl -n 5": true, "systemctl status t3-serve": true,
+		"sudo reboot": true, "sync": true, "timeout 0.1 sync": true, "ls /tmp; touch /tmp/x": true, "journalctl -n 5": true, "systemctl status t3-serve": true,
 		"cat /var/log/dpkg.log": true, "du -sh /var": true, "sudo systemctl restart t3-serve": true,
 	} {
 		if line == "echo x > /run/x" {

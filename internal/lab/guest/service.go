@@ -149,7 +149,7 @@ func (c *call) unitStatus(i int, name string) int {
 		c.printf("   Main PID: %d (%s)\n", s.pid, path.Base(strings.Fields(u.Command)[0]))
 	}
 	c.printf("\n")
-	for _, l := range last(m.entries(name), 10) {
+	for _, l := range last(m.entries(name, false), 10) {
 		c.printf("%s\n", l)
 	}
 	if s.state != "active" {
@@ -196,10 +196,10 @@ func (c *call) health() int {
 }
 
 // entries needs mu.
-func (m *Machine) entries(unit string) []string {
+func (m *Machine) entries(unit string, errors bool) []string {
 	var out []string
 	for _, j := range m.journal {
-		if unit != "" && j.unit != unit {
+		if unit != "" && j.unit != unit || errors && !j.err {
 			continue
 		}
 		who := strings.TrimSuffix(j.unit, ".service") + "[1]"
@@ -235,9 +235,10 @@ func (c *call) journalctl() int {
 	if unit != "" && !strings.Contains(unit, ".") {
 		unit += ".service"
 	}
+	p := c.value("-p", "--priority")
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	lines := c.m.entries(unit)
+	lines := c.m.entries(unit, p != "" && strings.Contains("0123 emerg alert crit err error", p))
 	if len(lines) == 0 {
 		lines = []string{"-- No entries --"}
 	}
@@ -282,6 +283,9 @@ func (c *call) vacuum() int {
 // reboot asks the machine to start anew, which ends this login.
 func (c *call) reboot() int {
 	return c.rooted("Call to Reboot failed", func() int {
+		if c.touchDisk("systemctl reboot") != nil { // the services have to stop first, and write
+			return 1
+		}
 		c.m.cfg.Reboot()
 		<-c.life.Done()
 		return 1

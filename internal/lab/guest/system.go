@@ -81,36 +81,6 @@ func (c *call) free() int {
 	return 0
 }
 
-// processes lists the services and what waits for the disk.
-func (c *call) processes() []string {
-	stuck := c.m.tasks()
-	blocked := map[string]bool{}
-	line := func(user string, pid int, cpu, state, command string) string {
-		return fmt.Sprintf("%-10s %7d %4s  0.4 %-4s %s", user, pid, cpu, state, command)
-	}
-	out := []string{line("root", 1, "0.0", "Ss", "/sbin/init")}
-	for _, t := range stuck {
-		blocked[t.name] = true
-		out = append(out, line(t.user, t.pid, "0.0", "D", t.name))
-	}
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	for _, u := range c.m.disk.Units {
-		if s := c.m.services[u.Name]; s != nil && s.pid != 0 && !blocked[u.Command] {
-			out = append(out, line("root", s.pid, "0.1", "Ss", u.Command))
-		}
-	}
-	return append(out, line(c.session.name(), 3391, "0.0", "R", "ps"))
-}
-
-func (c *call) ps() int {
-	c.printf("%-10s %7s %4s %%MEM STAT COMMAND\n", "USER", "PID", "%CPU")
-	for _, l := range c.processes() {
-		c.printf("%s\n", l)
-	}
-	return 0
-}
-
 func (c *call) top() int {
 	a, b, d := c.m.load()
 	wait := "0.1"
@@ -119,6 +89,7 @@ func (c *call) top() int {
 	}
 	c.printf("top - %s up %s,  1 user,  load average: %.2f, %.2f, %.2f\n", time.Now().UTC().Format("15:04:05"), c.m.age(), a, b, d)
 	c.printf("Tasks: 214 total,   1 running, %d in D\n%%Cpu(s):  0.7 us,  0.5 sy,  0.0 ni,  %s wa\n\n", len(c.m.tasks()), wait)
+	c.args = []string{"aux"}
 	return c.ps()
 }
 

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"bgbot/internal/anthropictest"
+	"bgbot/internal/lab"
+)
+
+// process is bgbot as people start it: with a configuration file, in a terminal.
+type process struct {
+	*person
+	cmd *exec.Cmd
+}
+
+// configured writes a configuration file for a lab.
+func configured(t *testing.T, l *lab.Lab, cli, model string) (path string) {
+	t.Helper()
+	dir := t.TempDir()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateKey, vmKey := l.KeyFiles()
+	pin := func(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))) }
+	path = filepath.Join(dir, "bgbot.yaml")
+	must(t, os.WriteFile(filepath.Join(dir, "key"), []byte("a-key-nobody-may-see"), 0o600))
+	must(t, os.WriteFile(path, fmt.Appendf(nil, `
+vm: {name: %s, vmid: %d}
+gate: {address: "%s", user: %s, key_file: %s, host_key: "%s"}
+ssh: {address: "%s", user: %s, key_file: %s, host_key: "%s"}
+auth: {console: [%s]}
+agent: {command: %s, power: confirm, api_key_file: %s, env: {ANTHROPIC_BASE_URL: "%s"}}
+store: {url: "sqlite://%s"}
+`, l.VMName(), l.VMID(),
+		l.Gate().Address, l.Gate().User, gateKey, pin(l.Gate().HostKey),
+		l.VM().Address, l.VM().User, vmKey, pin(l.VM().HostKey),
+		me.Username, cli, filepath.Join(dir, "key"), model, filepath.Join(dir, "state", "bgbot.db")), 0o600))
+	return path
+}
+
+// starts runs bgbot with these arguments as a process of its own.
+func starts(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{person: &person{name: "operator", cond: make(chan struct{}, 1)}}
+	p.cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
+	p.cmd.Env = append(os.Environ(), asBgbot+"=1", "GORACE=atexit_sleep_ms=0")
+	p.cmd.Stdout, p.cmd.Stderr = p.person, p.person
+	keys, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.keys = keys
+	p.cmd.WaitDelay = 5 * time.Second
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		if t.Failed() {
+			t.Logf("bgbot %s showed:\n%s", strings.Join(args, " "), p.all())
+		}
+	})
+	return p
+}
+
+func (p *process) expect(t *testing.T, pattern string) []string {
+	t.Helper()
+	groups, err := p.sees(pattern, 40*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return groups
+}
+
+func (p *process) types(t *testing.T, line string) {
+	t.Helper()
+	if err := p.says(line); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKilledInMidTurn: bgbot is killed with -9 while the agent's command runs and a confirmation is open. After a restart
+// the thread says what was cut, nothing of the turn is left, the next message goes on with the same session, and the
+// confirmation still works, once.
+func TestKilledInMidTurn(t *testing.T) {
+	cli := cliForTest(t)
+	l, err := lab.Start(t.Context(), lab.Options{Scenario: "io-stall", Fast: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { must(t, l.Close()) })
+	mark := fmt.Sprintf("%d", 600+os.Getpid()%100000)
+	s := &script{}
+	model, err := anthropictest.Start(s.answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = model.Close() })
+	must(t, s.add("please look", anthropictest.Answer{Bash: []string{"sleep " + mark + ".5"}}))
+	must(t, s.add("go on", anthropictest.Answer{Text: "I go on."}))
+	cfg := configured(t, l, cli, model.URL())
+
+	p := starts(t, "console", "--plain", "-c", cfg)
+	p.types(t, "devvm is frozen, please look")
+	p.expect(t, `⏳ Working .*sleep `+mark)
+	waitFor(t, "the command to run", func() bool { return running("sleep " + mark) > 0 })
+	p.types(t, "vm cycle")
+	code := p.expect(t, `confirm ([2-9A-Z]{4})`)[1]
+	must(t, p.cmd.Process.Kill())
+	_ = p.cmd.Wait()
+
+	again := starts(t, "console", "--plain", "-c", cfg)
+	again.expect(t, `I was restarted at .* while .sleep `+mark+`.* ran; what came of it is unknown. I looked: no process of that turn is left`)
+	if n := running("sleep " + mark); n != 0 {
+		t.Errorf("%d commands of the cut turn still run", n)
+	}
+	before := s.calls()
+	again.types(t, "go on")
+	again.expect(t, `I go on\.`)
+	requests := model.Requests()
+	if last := requests[len(requests)-1]; s.calls() == before || !strings.Contains(last.All, "please look") {
+		t.Errorf("the session was not resumed: the model was not told what had been said before")
+	}
+	again.types(t, "confirm "+code)
+	again.expect(t, `✅ devvm is back after .*SSH answered`)
+	again.types(t, "confirm "+code)
+	again.expect(t, `There is no open confirmation like that here|answered already`)
+	if err := l.Recovered(t.Context()); err != nil {
+		t.Error(err)
+	}
+	must(t, again.keys.(io.Closer).Close())
+	if err := again.cmd.Wait(); err != nil {
+		t.Errorf("bgbot ended with %v", err)
+	}
+}
+
+// running counts the processes whose command line has text in it.
+func running(text string) (n int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, d := range dirs {
+		b, err := os.ReadFile(d)
+		if err == nil && strings.HasPrefix(strings.ReplaceAll(string(b), "\x00", " "), text) {
+			n++
+		}
+	}
+	return n
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited 20 s for %s", what)
+		}
+	}
+}
