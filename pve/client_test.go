@@ -81,10 +81,10 @@ echo '{"result":{"verb":"cycle","vmid":102,"op":"c81f","exit":0,"text":"VM 102 w
 `
 	// hangs once, in mid-verb, until the test says go on; status always answers.
 	hangs = `case $SSH_ORIGINAL_COMMAND in
-status) [ -e $D/status-hangs ] && [ ! -e $D/end ] && { rm $D/status-hangs; while [ ! -e $D/end ]; do sleep 0.02; done; }
+status) [ -e $D/status-hangs ] && [ ! -e $D/end ] && { rm $D/status-hangs; while [ -d $D ] && [ ! -e $D/end ]; do sleep 0.02; done; }
 	echo '{"result":{"exit":0,"text":"VM 102 is running.","status":"running","last_op":"cycle, op c81f is running"}}';;
 *) echo '{"op":"c81f","step":"stop","state":"start"}'
-	while [ ! -e $D/end ]; do sleep 0.02; done
+	while [ -d $D ] && [ ! -e $D/end ]; do sleep 0.02; done
 	echo '{"result":{"exit":0,"text":"done after all"}}';;
 esac
 `
