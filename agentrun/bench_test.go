@@ -71,7 +71,8 @@ func BenchmarkStop(b *testing.B) {
 				break
 			}
 		}
-		for k := r.kinOf(s); len(k.pids()) < 4; { // the CLI, its shell and two commands
+		for alive := 0; alive < 4; { // the CLI, its shell and two commands
+			alive = len(r.kinOf(s).pids())
 		}
 		b.StartTimer()
 		if got := turn.Stop(b.Context()); len(got.Left) > 0 {

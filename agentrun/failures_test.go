@@ -194,11 +194,9 @@ func TestACLIThatDiesInTheMiddleOfATurn(t *testing.T) {
 	s := newSession()
 	turn := r.Start(t.Context(), prompt(s, script(step{"bash": "setsid sleep 621 & sleep 622"}, step{"text": "x"})), allow)
 	eventually(t, "the command runs", func() bool { return running(t, "621") == 1 })
-	turn.mu.Lock()
-	root := turn.proc.kin.root
-	turn.mu.Unlock()
-	if err := root.signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+	root, ok := lookup(pidsOf(t, s)[0])
+	if err := root.signal(syscall.SIGKILL); !ok || err != nil {
+		t.Fatal(ok, err)
 	}
 	sentence(t, all(t, turn).err, "The claude CLI ended in the middle of the turn (signal: killed). The conversation is kept; send a message to go on. The /vm verbs still work.")
 	if a, b := running(t, "621"), running(t, "622"); a+b != 0 {

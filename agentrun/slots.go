@@ -31,7 +31,8 @@ type keeper struct {
 func (r *Runner) obtain(ctx context.Context, t *Turn, s *session) (*process, error) {
 	r.mu.Lock()
 	k := s.keeper
-	if s.keeper = nil; k != nil {
+	if k != nil && !k.evicted {
+		s.keeper = nil
 		close(k.take)
 	}
 	r.mu.Unlock()

@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// patience is what a stop may take here. The goal is 1 s, and BenchmarkStop measures 50 ms; but this machine may be busy with
+// many other tests.
+const patience = 3 * time.Second
+
 // fakeSSH is an ssh that hangs, as one to a wedged VM does.
 func fakeSSH(t *testing.T) (dir string) {
 	t.Helper()
@@ -22,21 +26,25 @@ func fakeSSH(t *testing.T) (dir string) {
 	return dir
 }
 
-// running counts processes with a word as one of their arguments.
-func running(t *testing.T, word string) int {
+// pidsOf finds the processes with a word as one of their arguments.
+func pidsOf(t *testing.T, word string) (pids []int) {
 	t.Helper()
 	all, err := census()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
 	for pid, p := range all {
 		line, err := os.ReadFile(procFile(pid, "cmdline"))
 		if err == nil && p.alive() && strings.Contains("\x00"+string(line), "\x00"+word+"\x00") {
-			n++
+			pids = append(pids, pid)
 		}
 	}
-	return n
+	return pids
+}
+
+func running(t *testing.T, word string) int {
+	t.Helper()
+	return len(pidsOf(t, word))
 }
 
 func TestAStopLeavesNothingOfTheTurn(t *testing.T) {
@@ -72,8 +80,8 @@ func TestAStopLeavesNothingOfTheTurn(t *testing.T) {
 		if got.Ended < 1 || got.Remote != c.remote {
 			t.Errorf("%s: got %+v, want at least one ended and remote %v", c.name, got, c.remote)
 		}
-		if got.Took > time.Second {
-			t.Errorf("%s: the stop took %s, want at most 1 s", c.name, got.Took)
+		if got.Took > patience {
+			t.Errorf("%s: the stop took %s, want at most %s", c.name, got.Took, patience)
 		}
 		rec := all(t, turn)
 		if !errors.Is(rec.err, ErrStopped) || len(each[Result](rec)) > 0 {
@@ -115,7 +123,7 @@ func TestAStopShutsTheGateAtOnce(t *testing.T) {
 	if err := <-ended; !errors.Is(err, ErrStopped) {
 		t.Errorf("the gate's context ended with %v, want ErrStopped", err)
 	}
-	if len(got.Left) != 0 || got.Took > time.Second {
+	if len(got.Left) != 0 || got.Took > patience {
 		t.Errorf("got %+v", got)
 	}
 	all(t, turn)
@@ -137,7 +145,7 @@ func TestAStopWhileTheModelTalksOrIsSilent(t *testing.T) {
 	} {
 		turn := r.Start(t.Context(), prompt(s, script(c.say)), allow)
 		until(t, turn, c.wait)
-		if got := turn.Stop(t.Context()); got.Took > time.Second || len(got.Left) > 0 || got.Ended != 0 {
+		if got := turn.Stop(t.Context()); got.Took > patience || len(got.Left) > 0 || got.Ended != 0 {
 			t.Errorf("%s: got %+v", name, got)
 		}
 		if rec := all(t, turn); !errors.Is(rec.err, ErrStopped) {
@@ -153,7 +161,7 @@ func TestAStopWhileTheCLIStarts(t *testing.T) {
 	eventually(t, "a slot is taken", func() bool { live, _ := r.Live(); return live == 1 })
 	began := time.Now()
 	got := turn.Stop(t.Context())
-	if took := time.Since(began); took > time.Second || len(got.Left) > 0 {
+	if took := time.Since(began); took > patience || len(got.Left) > 0 {
 		t.Errorf("got %+v after %s", got, took)
 	}
 	if rec := all(t, turn); !errors.Is(rec.err, ErrStopped) {
