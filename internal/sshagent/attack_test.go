@@ -330,3 +330,45 @@ func TestAMessageOfAnySizeIsSurvived(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// slow signs when it is released.
+type slow struct {
+	ssh.Signer
+	asked, release chan struct{}
+}
+
+func (s slow) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	close(s.asked)
+	<-s.release
+	return s.Signer.Sign(rand, data)
+}
+
+func TestCloseWaitsForASignature(t *testing.T) {
+	t.Parallel()
+	key, host := slow{newKey(t), make(chan struct{}), make(chan struct{})}, newKey(t)
+	s := open(t, Alias{Name: "devvm", Address: "127.0.0.1:1", User: "u", HostKey: host.PublicKey(), Signer: key})
+	client := dial(t, s.agent)
+	if err := bind(t, client, host, []byte("session"), false); err != nil {
+		t.Fatal(err)
+	}
+	signed, closed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := client.Sign(key.PublicKey(), login([]byte("session"), "u", key.PublicKey(), nil))
+		signed <- err
+	}()
+	<-key.asked
+	go func() { closed <- s.agent.Close() }()
+	if err := <-signed; err == nil {
+		t.Error("a client got a signature from an agent that closes")
+	}
+	select { // the client's connection is closed, so Close is past its beginning
+	case <-closed:
+		close(key.release)
+		t.Fatal("Close returned while a key was in use")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(key.release)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
