@@ -199,6 +199,9 @@ func TestAFileOfSomebodyElseIsLeftAlone(t *testing.T) {
 	}
 	left, _ := filepath.Glob(folder + "/*")
 	same(t, "files", left, []string{cookies, directory, notes})
+
+	os.WriteFile(cookies+".lock", nil, 0o600) // as if a store had been replaced by it
+	same(t, "sentence", refusal(t, addressOf(cookies)), "store.url: "+cookies+" is not a store of bgbot and was left alone; choose another path.")
 }
 
 func TestAStoreOfANewerBgbotIsLeftAlone(t *testing.T) {

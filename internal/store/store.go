@@ -83,8 +83,8 @@ type Store struct {
 	cursors       recent[cursorKey, string]
 }
 
-// How many rows are held in memory; what is open or not yet written is held beyond that. Measured: a seen message costs
-// about 200 bytes, a thread 400.
+// How many rows are held in memory; what is open or not yet written is held beyond that. Measured: with all these
+// messages held, an idle store costs 2.1 MiB of anonymous memory, SQLite included.
 const (
 	messagesHeld      = 4096
 	threadsHeld       = 512
