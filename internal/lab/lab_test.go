@@ -319,11 +319,11 @@ func TestQMsFaultsReachTheVerdict(t *testing.T) {
 
 func TestTheVMDiesWithItsLab(t *testing.T) {
 	t.Parallel()
-	l, err := Start(t.Context(), Options{Scenario: "disk-full", Fast: true, Dir: t.TempDir()})
+	l, err := Start(t.Context(), Options{Scenario: "disk-full", Fast: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }() // complains of the lock that is closed already
+	defer func() { _ = l.Close() }() // complains, since everything is gone already
 	p := openVM(l.state, vmid)
 	if p == nil {
 		t.Fatal("no VM")
@@ -334,6 +334,9 @@ func TestTheVMDiesWithItsLab(t *testing.T) {
 	}
 	if !p.dead(5 * time.Second) {
 		t.Error("the VM outlives a killed drill")
+	}
+	if _, err := os.Stat(l.state.dir); !os.IsNotExist(err) {
+		t.Errorf("the temporary folder outlives a killed drill: %v", err)
 	}
 }
 

@@ -12,23 +12,16 @@ import (
 // filters are the programs that read text and write text.
 func filters() map[string]func(*call) int {
 	return map[string]func(*call) int{
-		"cat": func(c *call) int { return c.lines("", func(l []string) []string { return l }) },
-		"tac": func(c *call) int { return c.lines("", reversed) },
-		"head": func(c *call) int {
-			return c.lines("nc", func(l []string) []string { return l[:min(c.count(10), len(l))] })
-		},
-		"tail": func(c *call) int {
-			return c.lines("nc", func(l []string) []string { return l[max(0, len(l)-c.count(10)):] })
-		},
+		"cat": (*call).cat, "less": (*call).cat, "column": (*call).cat, "strings": (*call).cat,
+		"tac":  func(c *call) int { return c.lines("", reversed) },
+		"head": func(c *call) int { return c.part(func(l []string, n int) []string { return l[:min(n, len(l))] }) },
+		"tail": func(c *call) int { return c.part(func(l []string, n int) []string { return l[max(0, len(l)-n):] }) },
 		"grep": (*call).grep, "egrep": (*call).grep, "fgrep": (*call).grep, "zgrep": (*call).grep,
-		"sort": (*call).sort, "uniq": (*call).uniq, "wc": (*call).wc, "cut": (*call).cut, "column": func(c *call) int {
-			return c.lines("sc", func(l []string) []string { return l })
-		},
-		"tee":     (*call).tee,
-		"sleep":   (*call).sleep,
-		"seq":     (*call).seq,
-		"less":    func(c *call) int { return c.lines("", func(l []string) []string { return l }) },
-		"strings": func(c *call) int { return c.lines("n", func(l []string) []string { return l }) },
+		"awk": (*call).awk, "gawk": (*call).awk, "mawk": (*call).awk,
+		"sort": (*call).sort, "uniq": (*call).uniq, "wc": (*call).wc, "cut": (*call).cut,
+		"tee":   (*call).tee,
+		"sleep": (*call).sleep,
+		"seq":   (*call).seq,
 	}
 }
 
@@ -119,6 +112,9 @@ func (c *call) awk() int {
 	}
 	return code
 }
+
+// cat shows the text as it is.
+func (c *call) cat() int { return c.lines("stn", func(l []string) []string { return l }) }
 
 // count is the number in -n 5, -n5 or -5.
 func (c *call) count(otherwise int) int {
