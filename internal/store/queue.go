@@ -50,6 +50,7 @@ func newWrite(key any, r rank, query string, args ...any) *write {
 
 // queue is what waits for the disk, in order. The caller locks.
 type queue struct {
+	most    int // writes that may wait
 	waiting []*write
 	flying  []*write // taken by the writer, not known to be on disk
 	latest  map[any]*write
@@ -85,7 +86,7 @@ func (q *queue) first(w *write) {
 }
 
 func (q *queue) shed() {
-	for len(q.waiting) > 1 && (len(q.waiting) > mostWaiting || q.weight > mostBytes) {
+	for len(q.waiting) > 1 && (len(q.waiting) > q.most || q.weight > mostBytes) {
 		first := 0
 		for i, w := range q.waiting {
 			if w.rank < q.waiting[first].rank {

@@ -19,7 +19,7 @@ func values(writes []*write) string {
 
 func TestARowWrittenTwiceWaitsOnce(t *testing.T) {
 	t.Parallel()
-	q := queue{latest: make(map[any]*write)}
+	q := queue{most: mostWaiting, latest: make(map[any]*write)}
 	first := q.add(row("a", state, "a1"))
 	q.add(row(nil, history, "r1"))
 	if again := q.add(row("a", state, "a2")); again != first {
@@ -47,7 +47,7 @@ func TestARowWrittenTwiceWaitsOnce(t *testing.T) {
 
 func TestAQueueIsBoundedInBytes(t *testing.T) {
 	t.Parallel()
-	q := queue{latest: make(map[any]*write)}
+	q := queue{most: mostWaiting, latest: make(map[any]*write)}
 	large := strings.Repeat("x", mostBytes/4)
 	q.add(row("confirmation", consent, large))
 	for n := range 10 {
@@ -59,7 +59,7 @@ func TestAQueueIsBoundedInBytes(t *testing.T) {
 	}
 	same(t, "kept", kept, []string{"confirmation", "8", "9"})
 	same(t, "lost", q.lost, 8)
-	var huge queue
+	huge := queue{most: mostWaiting}
 	huge.add(row(nil, history, strings.Repeat("x", mostBytes+1)))
 	same(t, "one write of any size", huge.size(), 1)
 	same(t, "a batch of one", len(huge.take()), 1)
@@ -67,7 +67,7 @@ func TestAQueueIsBoundedInBytes(t *testing.T) {
 
 func TestABatchIsBounded(t *testing.T) {
 	t.Parallel()
-	q := queue{latest: make(map[any]*write)}
+	q := queue{most: mostWaiting, latest: make(map[any]*write)}
 	for range batchWrites + 1 {
 		q.add(row(nil, history, "r"))
 	}
@@ -79,7 +79,7 @@ func TestABatchIsBounded(t *testing.T) {
 
 func TestMemoryForgetsWhatWasUsedLongestAgo(t *testing.T) {
 	t.Parallel()
-	r := newRecent[int, string](8, func(k int, v string) bool { return v == "open" })
+	r := newRecent[int, string](8, func(_ int, v string) bool { return v == "open" })
 	r.put(0, "open")
 	for k := 1; k <= 8; k++ {
 		r.put(k, "closed")

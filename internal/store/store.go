@@ -106,7 +106,7 @@ func newStore(path string, log *slog.Logger) *Store {
 		alone:   make(chan struct{}),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
-		queue:   queue{latest: make(map[any]*write)},
+		queue:   queue{most: mostWaiting, latest: make(map[any]*write)},
 		health:  health{broken: make(chan struct{})},
 		turns:   make(map[string]Turn),
 	}

@@ -103,7 +103,7 @@ func restart(t *testing.T, s *Store) *Store {
 // eventually waits for something to become true.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !happened() {
