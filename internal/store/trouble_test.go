@@ -144,6 +144,7 @@ func TestAHangingDiskHoldsNobodyUp(t *testing.T) {
 	if !slow.MatchString(n.s.Trouble()) {
 		t.Errorf("trouble: %q", n.s.Trouble())
 	}
+	same(t, "what waits for the disk has no number yet", n.s.Entries(t.Context(), 1), []Entry{{At: at(1), Text: "during"}})
 	release()
 	n.after()
 }
