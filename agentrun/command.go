@@ -98,7 +98,7 @@ func (c *Config) environment(p place, mark string, more map[string]string) []str
 		"CLAUDE_CODE_MAX_RETRIES":                  "4", // 9 s until a refused connection is an error, not 181 s
 		"CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS":       "60000",
 		"API_TIMEOUT_MS":                           "120000", // until the headers of one try, not 600 s
-		"BASH_DEFAULT_TIMEOUT_MS":                  "300000", // a power cycle takes minutes
+		"BASH_DEFAULT_TIMEOUT_MS":                  "420000", // above the budget of a cycle and its relay
 		"BASH_MAX_TIMEOUT_MS":                      "600000",
 	}
 	maps.Copy(env, c.Env)

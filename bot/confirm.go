@@ -162,9 +162,9 @@ func (b *Bot) card(r request, c store.Confirmation) string {
 	}
 	who := plain(r.name, 40)
 	if r.session != "" {
-		who = "The agent, working for " + who + ","
+		who = "the agent, working for " + who
 	}
-	return fmt.Sprintf("🔴 %s? %s\n%s: %s.\n%s asks. %s\nOr type: `confirm %s` · `cancel %s` · expires in %s",
+	return fmt.Sprintf("🔴 %s? %s\n%s: %s.\nAsked by %s. %s\nOr type: `confirm %s` · `cancel %s` · expires in %s",
 		b.title(r.verb), state, r.verb, r.verb.Explain(), who, b.rule(r.verb), c.Code, c.Code, clock(b.Confirm.TTL))
 }
 

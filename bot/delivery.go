@@ -78,7 +78,7 @@ func (d *delivery) try(ctx context.Context, what string, slot func() time.Time, 
 			return err
 		}
 		pause := d.pause(err, attempt)
-		d.log.Warn("the chat did not take a message", "what", what, "attempt", attempt+1, "again_in", pause, "err", err)
+		d.log.WarnContext(ctx, "the chat did not take a message", "what", what, "attempt", attempt+1, "again_in", pause, "err", err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
@@ -94,14 +94,13 @@ func (d *delivery) once(ctx context.Context, send func(context.Context) error) e
 
 // final says that trying again cannot help.
 func final(err error) bool {
-	var fatal *Fatal
-	return gone(err) || errors.As(err, &fatal)
+	_, fatal := errors.AsType[*Fatal](err)
+	return fatal || gone(err)
 }
 
 // pause notes a rate limit for everybody and says how long to wait before the next attempt.
 func (d *delivery) pause(err error, attempt int) time.Duration {
-	var busy *Busy
-	if errors.As(err, &busy) {
+	if busy, ok := errors.AsType[*Busy](err); ok {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if until := time.Now().Add(busy.After); until.After(d.silent) {
@@ -119,9 +118,9 @@ func (d *delivery) wait(ctx context.Context, slot func() time.Time) error {
 			return err
 		}
 		d.mu.Lock()
-		clear := !time.Now().Before(d.silent)
+		silent := time.Now().Before(d.silent)
 		d.mu.Unlock()
-		if clear {
+		if !silent {
 			return nil
 		}
 	}

@@ -57,8 +57,7 @@ func (s *service) call(kind, id string) error {
 	if s.refuse != nil {
 		err = s.refuse(s.calls, kind)
 	}
-	var busy *Busy
-	if errors.As(err, &busy) {
+	if busy, ok := errors.AsType[*Busy](err); ok {
 		s.silent = time.Now().Add(busy.After)
 	}
 	s.mu.Unlock()

@@ -90,7 +90,7 @@ func (l *live) follow(ctx context.Context) {
 		default:
 			pause := l.d.pause(err, failed)
 			failed++
-			l.d.log.Warn("the chat did not take a live message", "again_in", pause, "err", err)
+			l.d.log.WarnContext(ctx, "the chat did not take a live message", "again_in", pause, "err", err)
 			if sleep(l.open, pause) != nil {
 				return
 			}
@@ -112,7 +112,7 @@ func (l *live) finish(ctx context.Context) {
 			continue
 		}
 		if final(err) {
-			l.d.log.Error("the last state of a live message is not in the chat", "err", err)
+			l.d.log.ErrorContext(ctx, "the last state of a live message is not in the chat", "err", err)
 			return
 		}
 		if sleep(ctx, l.d.pause(err, failed)) != nil {
@@ -162,8 +162,8 @@ func (l *live) write(ctx context.Context, i int, t Text) error {
 }
 
 func gone(err error) bool {
-	var g *Gone
-	return errors.As(err, &g)
+	_, is := errors.AsType[*Gone](err)
+	return is
 }
 
 func same(a, b Text) bool { return a.Body == b.Body && slices.Equal(a.Choices, b.Choices) }

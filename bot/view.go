@@ -2,6 +2,7 @@ package bot
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,7 @@ func (v *view) add(e agentrun.Event, now time.Time) {
 }
 
 func (v *view) prose(e agentrun.Text) {
-	for i := len(v.items) - 1; i >= 0; i-- {
+	for i := range slices.Backward(v.items) {
 		if !v.items[i].tool && v.items[i].id == e.ID {
 			v.items[i].text = e.Text
 			return
@@ -122,9 +123,9 @@ func (v *view) end(state, answer string) {
 
 // doing is what runs now, for the state line and for the record of a turn.
 func (v *view) doing() string {
-	for i := len(v.items) - 1; i >= 0; i-- {
-		if v.items[i].tool && !v.items[i].ended {
-			return v.items[i].text
+	for _, it := range slices.Backward(v.items) {
+		if it.tool && !it.ended {
+			return it.text
 		}
 	}
 	return ""
@@ -151,7 +152,7 @@ func (v *view) pages(now time.Time) []Text {
 	var body strings.Builder
 	size := 0
 	for i, it := range v.items {
-		for _, part := range split(it.draw(now), pageSize) {
+		for _, part := range split(it.draw(), pageSize) {
 			n := len([]rune(part)) + 2
 			if size > 0 && size+n > pageSize {
 				pages = append(pages, Text{Body: body.String()})
@@ -191,7 +192,7 @@ func separator(items []item, i int) string {
 	return "\n\n"
 }
 
-func (it item) draw(now time.Time) string {
+func (it item) draw() string {
 	if !it.tool {
 		return strings.TrimSpace(it.text)
 	}

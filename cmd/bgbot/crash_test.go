@@ -115,7 +115,7 @@ func TestKilledInMidTurn(t *testing.T) {
 	p := starts(t, "console", "--plain", "-c", cfg)
 	p.types(t, "devvm is frozen, please look")
 	p.expect(t, `⏳ Working .*sleep `+mark)
-	waitFor(t, "the command to run", func() bool { return running("sleep " + mark) > 0 })
+	waitFor(t, "the command to run", func() bool { return running("sleep "+mark) > 0 })
 	p.types(t, "vm cycle")
 	code := p.expect(t, `confirm ([2-9A-Z]{4})`)[1]
 	must(t, p.cmd.Process.Kill())

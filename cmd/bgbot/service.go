@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -42,7 +43,7 @@ func serve(ctx context.Context, s settings, chats map[string]bot.Chat, log *slog
 	defer stopRelay()
 	background.Go(func() {
 		if err := back.Serve(relayCtx); err != nil {
-			log.Error("relay", "err", err)
+			log.ErrorContext(relayCtx, "relay", "err", err)
 		}
 	})
 
@@ -89,7 +90,7 @@ func (k *keyring) prepare(session, dir string) (map[string]string, func(), error
 	}
 	a, err := sshagent.Open(filepath.Join(dir, "ssh"), []sshagent.Alias{
 		{Name: k.vm.Name, Address: k.vm.Address, User: k.vm.User, HostKey: k.vm.HostKey, HostCA: k.vm.HostCA, Signer: k.vm.Signer},
-		{Name: "pve", Address: k.relay.Address(), User: "agent", HostKey: k.relay.HostKey(), Signer: pass},
+		{Name: "pve", Address: k.relay.Address(), User: "agent", HostKey: k.relay.HostKey(), Signer: pass, Timeout: pve.Cycle.Budget() + time.Minute},
 	}, k.log.With("session", session))
 	if err != nil {
 		return nil, nil, err

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/term"
@@ -118,7 +119,8 @@ func agent(c *config.Config) (agentrun.Config, error) {
 	a := agentrun.Config{
 		Command: c.Agent.Command, Dir: filepath.Join(dir, "agent"), Model: c.Agent.Model,
 		BaseURL: c.Agent.Env["ANTHROPIC_BASE_URL"], Env: environ, Workspace: c.Agent.Workspace,
-		Live: c.Agent.Live, TurnTimeout: c.Agent.TurnTimeout, IdleTimeout: c.Agent.IdleTimeout,
+		StallNotice: 20 * time.Second,
+		Live:        c.Agent.Live, TurnTimeout: c.Agent.TurnTimeout, IdleTimeout: c.Agent.IdleTimeout,
 		Steps: c.Agent.Limit.Steps, BudgetUSD: c.Agent.Limit.BudgetUSD,
 	}
 	a.Agent, err = breakglass(c.VM.Name, c.SSH.Address, c.VM.VMID, c.Agent.Power, books)

@@ -14,7 +14,7 @@ import (
 
 const (
 	maxQueue = 256 << 10 // of steps that the client has not read yet
-	maxText  = 60_000    // bytes of one file that are printed
+	maxText  = 24_000    // bytes of one file that are printed: above 30,000 characters the CLI shows its model a preview only
 )
 
 // printer sends text to the client. A handler is never made to wait: what the client does not read is queued, and above

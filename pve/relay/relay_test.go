@@ -108,7 +108,7 @@ func TestEveryOutcomeHasItsExitAndItsWords(t *testing.T) {
 func TestALongFileIsCutAndSaysSo(t *testing.T) {
 	t.Parallel()
 	text := fileText(pve.File{Name: "forensics.txt", Data: []byte(strings.Repeat("x", maxText+5))})
-	if want := "\n--- forensics.txt is cut here: 60000 of 60005 bytes ---\n"; !strings.HasSuffix(text, want) {
+	if want := "\n--- forensics.txt is cut here: 24000 of 24005 bytes ---\n"; !strings.HasSuffix(text, want) {
 		t.Errorf("it ends with %q", text[len(text)-80:])
 	}
 }
