@@ -25,7 +25,7 @@ func restartText(doing string) string {
 // anybody new is let in; telling it holds up nobody.
 func (b *Bot) takeOver() {
 	turns, operations := b.Store.OpenTurns(b.work), b.Store.OpenOperations(b.work)
-	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Time{}) { // those that expired meanwhile lose their buttons at once
 		b.await(b.work, c)
 	}
 	b.start(func() {
