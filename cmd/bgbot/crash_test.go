@@ -52,7 +52,7 @@ store: {url: "sqlite://%s"}
 // starts runs bgbot with these arguments as a process of its own.
 func starts(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{person: &person{name: "operator", cond: make(chan struct{}, 1)}}
+	p := &process{person: newPerson("operator")}
 	p.cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
 	p.cmd.Env = append(os.Environ(), asBgbot+"=1", "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stdout, p.cmd.Stderr = p.person, p.person
@@ -160,14 +160,7 @@ func running(text string) (n int) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 20 s for %s", what)
-		}
+	if !soon(ok) {
+		t.Fatalf("waited %s for %s", patience, what)
 	}
 }

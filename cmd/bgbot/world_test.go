@@ -3,12 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"bgbot/agentrun"
 	"bgbot/auth"
 	"bgbot/bot"
-	"bgbot/bot/console"
 	"bgbot/internal/anthropictest"
 	"bgbot/internal/lab"
 )
@@ -26,42 +24,47 @@ import (
 // people at terminals who share one channel.
 type world struct {
 	t        testing.TB
+	dir      string // all that bgbot keeps
 	lab      *lab.Lab
 	script   *script
 	model    *anthropictest.Server
 	settings settings
+	log      *logbook
 	room     *room
 	people   map[string]*person
 
-	stop context.CancelCauseFunc
-	done chan struct{}
-	err  error
+	opened bool
+	stop   context.CancelCauseFunc
+	done   chan struct{}
+	err    error
 }
 
 // The characters. The operator and the colleague are on the allowlist; the stranger is not.
 var characters = map[string]bool{"operator": true, "colleague": true, "stranger": false}
 
+const worldKeyText = "a-key-nobody-may-see"
+
 func newWorld(t testing.TB, dir, scenario string) *world {
 	t.Helper()
 	cli := cliForTest(t)
-	l, err := lab.Start(t.Context(), lab.Options{Scenario: scenario, Fast: true})
-	if err != nil {
+	w := &world{t: t, dir: dir, script: &script{}, log: &logbook{to: t.Output()}, room: newRoom(), people: map[string]*person{}}
+	var err error
+	if w.lab, err = lab.Start(t.Context(), lab.Options{Scenario: scenario, Fast: true}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { must(t, l.Close()) })
-	w := &world{t: t, lab: l, script: &script{}, people: map[string]*person{}}
+	t.Cleanup(func() { must(t, w.lab.Close()) })
 	if w.model, err = anthropictest.Start(w.script.answer); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = w.model.Close() })
+	t.Cleanup(func() { must(t, w.model.Close()) })
 	w.settings = settings{
-		vm: bot.VM{Name: l.VMName(), ID: l.VMID()}, gate: l.Gate(), ssh: l.VM(),
+		vm: bot.VM{Name: w.lab.VMName(), ID: w.lab.VMID()}, gate: w.lab.Gate(), ssh: w.lab.VM(),
 		confirm: bot.Confirm{TTL: 30 * time.Second, By: auth.Requester}, power: bot.Ask, model: "sonnet",
-		storeURL: "sqlite://" + filepath.Join(dir, "state", "bgbot.db"),
-		secrets:  []string{"a-key-nobody-may-see"},
+		storeURL: "sqlite://" + filepath.Join(w.dir, "bgbot.db"),
+		secrets:  []string{worldKeyText},
 		agent: agentrun.Config{
-			Command: cli, Dir: filepath.Join(dir, "state", "agent"), Model: "sonnet", BaseURL: w.model.URL(),
-			APIKey: func() (string, error) { return "a-key-nobody-may-see", nil },
+			Command: cli, Dir: filepath.Join(w.dir, "agent"), Model: "sonnet", BaseURL: w.model.URL(),
+			APIKey: func() (string, error) { return worldKeyText, nil },
 			Live:   2, TurnTimeout: time.Minute, IdleTimeout: time.Minute, Steps: 20, BudgetUSD: 5,
 		},
 	}
@@ -69,6 +72,7 @@ func newWorld(t testing.TB, dir, scenario string) *world {
 		t.Fatal(err)
 	}
 	for name, allowed := range characters {
+		w.people[name] = newPerson(name)
 		if allowed {
 			w.settings.people = append(w.settings.people, auth.Person{Chat: "console", ID: name})
 		}
@@ -93,16 +97,16 @@ func cliForTest(t testing.TB) string {
 
 // open starts the service with everybody at their terminal.
 func (w *world) open() {
-	if w.room != nil {
+	if w.opened {
 		return
 	}
-	w.room = &room{consoles: map[string]*console.Console{}, cards: map[string]map[string]string{}}
-	for name := range characters {
-		w.people[name] = w.room.seat(w.t, name, w.people[name])
+	w.opened = true
+	for _, p := range w.people {
+		w.room.seat(w.t, p)
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	w.stop, w.done = stop, make(chan struct{})
-	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
 		defer close(w.done)
 		w.err = serve(ctx, w.settings, map[string]bot.Chat{"console": w.room}, log)
@@ -111,7 +115,7 @@ func (w *world) open() {
 
 // close ends the service as SIGTERM would, and reports its error.
 func (w *world) close() {
-	if w.room == nil {
+	if !w.opened {
 		return
 	}
 	w.stop(context.Canceled)
@@ -123,228 +127,56 @@ func (w *world) close() {
 	case <-time.After(30 * time.Second):
 		w.t.Error("the service did not end within 30 s")
 	}
-	w.room = nil
+	w.opened = false
 }
 
-// person is somebody at a terminal.
-type person struct {
-	name string
-	keys io.Writer
-	mu   sync.Mutex // guards what follows
-	cond chan struct{}
-	text bytes.Buffer
-	read int // what expect has consumed
-}
-
-func (p *person) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.text.Write(b)
-	select {
-	case p.cond <- struct{}{}:
-	default:
-	}
-	return len(b), nil
-}
-
-func (p *person) says(line string) error {
-	_, err := fmt.Fprintln(p.keys, line)
-	return err
-}
-
-// sees waits until the terminal shows pattern after what was seen last, and returns the match and its groups.
-func (p *person) sees(pattern string, patience time.Duration) ([]string, error) {
-	re, err := regexp.Compile("(?m)" + pattern)
-	if err != nil {
-		return nil, err
-	}
-	deadline := time.After(patience)
-	for {
-		p.mu.Lock()
-		rest := p.text.Bytes()[p.read:]
-		at := re.FindSubmatchIndex(rest)
-		var groups []string
-		if at != nil {
-			for i := 0; i < len(at); i += 2 {
-				groups = append(groups, string(rest[max(at[i], 0):max(at[i+1], 0)]))
-			}
-			p.read += at[1]
-		}
-		seen := string(rest)
-		p.mu.Unlock()
-		if at != nil {
-			return groups, nil
-		}
-		select {
-		case <-p.cond:
-		case <-deadline:
-			return nil, fmt.Errorf("%s does not see %q within %s; after the last thing seen there is:\n%s", p.name, pattern, patience, seen)
+// places names where text has come to: a terminal, the log, a file, or what the model was sent.
+func (w *world) places(text string) (found []string) {
+	for name, p := range w.people {
+		if strings.Contains(p.all(), text) {
+			found = append(found, "the terminal of "+name)
 		}
 	}
-}
-
-// all is everything that the terminal has shown.
-func (p *person) all() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
-}
-
-// room is one channel with several people, each at a real console: what the bot says, everybody hears. It can be told
-// to fail, as a chat service does.
-type room struct {
-	consoles map[string]*console.Console
-
-	mu    sync.Mutex                   // guards what follows
-	cards map[string]map[string]string // the room's id of a message, to each console's
-	count int
-	fault func(call string) error
-}
-
-func (r *room) seat(t testing.TB, name string, again *person) *person {
-	keys, typed := io.Pipe()
-	p := again
-	if p == nil {
-		p = &person{name: name, cond: make(chan struct{}, 1)}
+	if strings.Contains(w.log.all(), text) {
+		found = append(found, "the log")
 	}
-	p.keys = typed
-	c, err := console.Open(console.Options{In: keys, Out: p, Person: auth.Person{Chat: "console", ID: name}, Name: name, Plain: true, Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.consoles[name] = c
-	return p
-}
-
-func (r *room) Limits() bot.Limits {
-	return bot.Limits{EditGap: 50 * time.Millisecond, Tick: time.Second}
-}
-
-func (r *room) Run(ctx context.Context, handle func(context.Context, bot.Message) error) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var wg sync.WaitGroup
-	for name, c := range r.consoles {
-		wg.Go(func() {
-			_ = c.Run(ctx, func(ctx context.Context, m bot.Message) error {
-				m.Card = r.cardOf(name, m.Card)
-				m.ID = name + "/" + m.ID
-				return handle(ctx, m)
-			})
-		})
-	}
-	wg.Wait()
-	return nil
-}
-
-func (r *room) cardOf(name, id string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for card, ids := range r.cards {
-		if ids[name] == id {
-			return card
+	for _, r := range w.model.Requests() {
+		if bytes.Contains(r.Body, []byte(text)) {
+			found = append(found, "what the model was sent")
+			break
 		}
 	}
-	return ""
-}
-
-func (r *room) Post(ctx context.Context, p bot.Place, t bot.Text) (string, error) {
-	if err := r.failing("post"); err != nil {
-		return "", err
-	}
-	ids := map[string]string{}
-	for name, c := range r.consoles {
-		if t.Only != "" && t.Only != name {
-			continue
+	err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // a file that has just gone
 		}
-		id, err := c.Post(ctx, p, t)
-		if err != nil {
-			return "", err
+		if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, []byte(text)) {
+			found = append(found, path)
 		}
-		ids[name] = id
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.count++
-	id := fmt.Sprintf("m%d", r.count)
-	r.cards[id] = ids
-	return id, nil
-}
-
-func (r *room) Edit(ctx context.Context, p bot.Place, id string, t bot.Text) error {
-	if err := r.failing("edit"); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	ids := r.cards[id]
-	r.mu.Unlock()
-	if ids == nil {
-		return &bot.Gone{Reason: "nobody was here when " + id + " was said"}
-	}
-	for name, own := range ids {
-		if err := r.consoles[name].Edit(ctx, p, own, t); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *room) failing(call string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fault == nil {
 		return nil
-	}
-	return r.fault(call)
+	})
+	must(w.t, err)
+	return found
 }
 
-// script is the model of a story: answers by prompt, one after the other.
-type script struct {
-	mu    sync.Mutex // guards what follows
-	parts []part
-	asked int
+// logbook keeps the log, and shows it with a test that fails.
+type logbook struct {
+	to io.Writer
+	mu sync.Mutex // guards what follows
+	b  bytes.Buffer
 }
 
-type part struct {
-	on     *regexp.Regexp
-	answer anthropictest.Answer
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Write(p)
+	return l.to.Write(p)
 }
 
-func (s *script) add(on string, a anthropictest.Answer) error {
-	re, err := regexp.Compile(on)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts = append(s.parts, part{re, a})
-	return nil
-}
-
-// answer is the step'th answer among those whose pattern fits the prompt.
-func (s *script) answer(r anthropictest.Request) anthropictest.Answer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asked++
-	step := r.Step
-	for _, p := range s.parts {
-		if !p.on.MatchString(r.Prompt) {
-			continue
-		}
-		if step == 0 {
-			a := p.answer
-			a.Text = strings.ReplaceAll(a.Text, "TOOL", r.ToolText)
-			return a
-		}
-		step--
-	}
-	return anthropictest.Answer{Text: "The story has no answer for step " + fmt.Sprint(r.Step) + "."}
-}
-
-func (s *script) calls() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.asked
+func (l *logbook) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func must(t testing.TB, err error) {
