@@ -157,8 +157,11 @@ func (b *Bot) card(r request, c store.Confirmation) string {
 	ctx, cancel := context.WithTimeout(b.work, 2*time.Second)
 	defer cancel()
 	state := "its state is unknown: the Proxmox host has not answered yet"
-	if rep, err := b.Gate.Run(ctx, pve.Status, func(pve.Step) {}); err == nil {
+	switch rep, err := b.Gate.Run(ctx, pve.Status, func(pve.Step) {}); {
+	case err == nil:
 		state = plain(firstLine(rep.Result.Text), 90)
+	case ctx.Err() == nil:
+		state = "its state is unknown: " + plain(message(err), 90)
 	}
 	who := plain(r.name, 40)
 	if r.session != "" {

@@ -89,7 +89,8 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	}
 	if shown != nil {
 		mu.Lock()
-		view.over = fmt.Sprintf("☑ %s %s · %s", o.verb, b.VM.Name, span(took))
+		mark, _, _ := strings.Cut(result.Body, " ") // a refused verb must not look done
+		view.over = fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(took))
 		mu.Unlock()
 		shown.close()
 		result.Body += b.trouble()
@@ -219,9 +220,7 @@ func exitMark(e pve.Exit) string {
 	switch e {
 	case pve.Done:
 		return "✅"
-	case pve.Busy:
-		return "⏳"
-	case pve.Rejected, pve.Refused:
+	case pve.Busy, pve.Rejected, pve.Refused: // busy is no queue: nothing waits to be run
 		return "⛔"
 	case pve.Unverified:
 		return "🟠"
