@@ -26,12 +26,16 @@ func storyHost(ts *testscript.TestScript, _ bool, args []string) {
 	case len(args) == 1:
 		ts.Check(w.hostIs(args[0]))
 	case args[0] == "ran" && len(args) == 3:
-		if got := w.ran(args[2]); got != number(ts, args[1]) {
-			ts.Fatalf("%q ran %d times; what reached the machines:\n%s", args[2], got, w.commands())
+		if n := number(ts, args[1]); !soon(func() bool { return w.ran(args[2]) == n }) {
+			ts.Fatalf("%q did not run %d times; what reached the machines:\n%s", args[2], n, w.commands())
 		}
-	case args[0] == "ran" && len(args) == 2, args[0] == "never" && len(args) == 2:
-		if got := w.ran(args[1]) > 0; got != (args[0] == "ran") {
-			ts.Fatalf("host %s %q; what reached the machines:\n%s", args[0], args[1], w.commands())
+	case args[0] == "ran" && len(args) == 2:
+		if !soon(func() bool { return w.ran(args[1]) > 0 }) {
+			ts.Fatalf("%q did not run; what reached the machines:\n%s", args[1], w.commands())
+		}
+	case args[0] == "never" && len(args) == 2:
+		if w.ran(args[1]) > 0 {
+			ts.Fatalf("%q ran; what reached the machines:\n%s", args[1], w.commands())
 		}
 	case args[0] == "breaks" && len(args) == 2:
 		ts.Check(w.fault(args[1], true))

@@ -77,7 +77,10 @@ func newWorld(t testing.TB, dir, scenario string) *world {
 			w.settings.people = append(w.settings.people, auth.Person{Chat: "console", ID: name})
 		}
 	}
-	t.Cleanup(w.close)
+	t.Cleanup(func() {
+		w.close()
+		t.Logf("the operator's terminal:\n%s", w.people["operator"].all())
+	})
 	return w
 }
 
