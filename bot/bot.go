@@ -215,7 +215,7 @@ func (b *Bot) say(p Place, t Text) string {
 func (b *Bot) record(ctx context.Context, p Place, who auth.Person, act, subject, outcome, text string) {
 	b.Store.Record(ctx, store.Entry{
 		At: time.Now(), Actor: who.String(), Act: act, Chat: p.Chat, Channel: p.Channel, Thread: p.Thread,
-		Subject: subject, Outcome: outcome, Text: b.Mask(cut(text, 8000)),
+		Subject: subject, Outcome: outcome, Text: cut(b.Mask(text), 8000),
 	})
 }
 

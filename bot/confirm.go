@@ -194,7 +194,7 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 		c, ok = b.Store.ConfirmationByCode(b.work, m.Place.Chat, m.Place.Channel, key)
 	}
 	if !ok || c.Place.Chat != m.Place.Chat || c.Place.Channel != m.Place.Channel {
-		b.answer(m, "There is no open confirmation like that here. Type the verb again, for example `vm status`.")
+		b.answer(m, "There is no open confirmation like that here: it was answered, replaced or has expired, or the code is another. Nothing was done now; `vm status` says how things are.")
 		return
 	}
 	if no := b.mayConfirm(m, c, yes); no != "" {

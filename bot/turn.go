@@ -104,7 +104,7 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	t.session = thread.Session
 	b.record(b.work, m.Place, m.From, "talk", t.id, "started", text)
 	b.Store.BeginTurn(b.work, store.Turn{
-		ID: t.id, Place: store.Place(t.place), Message: m.ID, Actor: t.who.String(), Prompt: cut(text, 2000), Began: time.Now(),
+		ID: t.id, Place: store.Place(t.place), Message: m.ID, Actor: t.who.String(), Prompt: cut(b.Mask(text), 2000), Began: time.Now(),
 	})
 	b.Turning(t.session, true)
 	t.run = b.Runner.Start(b.cut, agentrun.Prompt{
@@ -155,6 +155,7 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 		if ended != nil {
 			return result, ended
 		}
+		e = b.masked(e)
 		t.mu.Lock()
 		t.view.add(e, time.Now())
 		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" {
@@ -187,6 +188,30 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 		t.live.touch()
 	}
 	return result, nil
+}
+
+// masked hides secrets in what the agent said and saw, before anything is cut or escaped: half a secret, or one with
+// backslashes in it, would pass the mask of the delivery.
+func (b *Bot) masked(e agentrun.Event) agentrun.Event {
+	switch e := e.(type) {
+	case agentrun.Text:
+		e.Text = b.Mask(e.Text)
+		return e
+	case agentrun.Tool:
+		e.Input, e.Purpose = b.Mask(e.Input), b.Mask(e.Purpose)
+		return e
+	case agentrun.ToolResult:
+		e.Output = b.Mask(e.Output)
+		return e
+	case agentrun.Result:
+		e.Text, e.Reason = b.Mask(e.Text), b.Mask(e.Reason)
+		return e
+	case agentrun.Notice:
+		e.Text = b.Mask(e.Text)
+		return e
+	case agentrun.Started, agentrun.Waiting, agentrun.Folded:
+	}
+	return e
 }
 
 // outcome is the last state of a turn and its last message.
@@ -236,7 +261,7 @@ func (b *Bot) modelDown(t *turn, n agentrun.Notice) {
 	t.told = t.told || n.Model
 	t.mu.Unlock()
 	if first {
-		b.say(t.place, Text{Body: "🟠 " + n.Text + "\nThe verbs need no model and work at once:", Choices: b.verbChoices()})
+		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: b.verbChoices()})
 	}
 }
 

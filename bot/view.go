@@ -22,6 +22,7 @@ type view struct {
 	trail string // the last notice, until something happens
 	over  string // the state line of a turn that has ended
 	steps int
+	cut   string // the command that the end of the turn cut
 	most  int // pages drawn so far: what is in the chat once cannot be taken back, only emptied
 }
 
@@ -55,6 +56,7 @@ func (v *view) add(e agentrun.Event, now time.Time) {
 		v.prose(e)
 	case agentrun.Tool:
 		v.steps++
+		v.cut = ""
 		v.items = append(v.items, item{tool: true, id: e.ID, name: e.Name, text: e.Input, began: now})
 	case agentrun.ToolResult:
 		v.result(e)
@@ -86,6 +88,9 @@ func (v *view) result(e agentrun.ToolResult) {
 		if it.tool && it.id == e.ID {
 			it.ended, it.failed, it.denied, it.took = true, e.Failed, e.Denied, e.Took
 			it.output, it.hint = e.Output, hint(it.text, e.Output, e.Failed)
+			if e.Failed && (e.Output == "stopped" || e.Output == "no result") { // agentrun's words for a call that never ended
+				v.cut = it.text
+			}
 		}
 	}
 }
@@ -121,14 +126,14 @@ func (v *view) end(state, answer string) {
 	}
 }
 
-// doing is what runs now, for the state line and for the record of a turn.
+// doing is what runs now, or ran when the turn was cut, for the state line and for the record of a turn.
 func (v *view) doing() string {
 	for _, it := range slices.Backward(v.items) {
 		if it.tool && !it.ended {
 			return it.text
 		}
 	}
-	return ""
+	return v.cut
 }
 
 // state is the first line: what is going on, in at most 120 characters.

@@ -168,15 +168,29 @@ func runbooks(dir string) ([]string, error) {
 	return books, err
 }
 
-// mask hides the secrets by their exact value: a prefix or a pattern misses what it does not know.
+// mask hides the secrets by their exact value: a pattern misses what it does not know. A text that ends in the middle of
+// one is hidden too, because an answer is shown while it grows.
 func mask(secrets []string) func(string) string {
-	var pairs []string
+	const shortest = 6
+	var pairs, known []string
 	for _, s := range secrets {
-		if len(s) >= 6 {
+		if len(s) >= shortest {
 			pairs = append(pairs, s, "[secret]", url.QueryEscape(s), "[secret]")
+			known = append(known, s)
 		}
 	}
-	return strings.NewReplacer(pairs...).Replace
+	whole := strings.NewReplacer(pairs...)
+	return func(text string) string {
+		text = whole.Replace(text)
+		for _, s := range known {
+			for n := len(s) - 1; n >= shortest; n-- {
+				if before, is := strings.CutSuffix(text, s[:n]); is {
+					return before + "[secret]"
+				}
+			}
+		}
+		return text
+	}
 }
 
 func prompts() []bot.Prompt {
