@@ -69,15 +69,18 @@ func answerOf(kind, text string) (anthropictest.Answer, error) {
 		a.Bash = []string{text}
 	case "read":
 		a.Tools = []anthropictest.ToolUse{{Name: "Read", Input: map[string]any{"file_path": text}}}
-	case "status":
+	case "status", "busy":
 		code, after, _ := strings.Cut(text, " ")
 		a.RetryAfter = after
+		if kind == "busy" {
+			a.Times = 1 // then it says "recovered"
+		}
 		_, err := fmt.Sscan(code, &a.Status)
 		return a, err
 	case "hang":
 		a.Fault = anthropictest.Hang
 	default:
-		return a, fmt.Errorf("model: unknown kind %q; use text, bash, read, status or hang", kind)
+		return a, fmt.Errorf("model: unknown kind %q; use text, bash, read, status, busy or hang", kind)
 	}
 	return a, nil
 }

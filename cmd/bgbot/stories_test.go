@@ -24,14 +24,14 @@ import (
 //
 //	scenario NAME            which lab (default disk-full)
 //	power|by|ttl|live|stall VALUE   agent.power, confirm.by, confirm.ttl, agent.live, the silence after which a turn says so
-//	cli FILE                 what stands where the claude CLI should be
+//	cli FILE                 what stands where the claude CLI should be; $CLAUDE in it is the real one
 //	model refuses            nothing listens where the model should be
 //	host refuses|silent|hole|impostor    what is wrong with the Proxmox host
 //
 // At any time:
 //
-//	model PROMPT KIND TEXT   the next answer to a prompt that fits: text, bash, read, status, hang. TOOL in a text is what
-//	                         the last tool said, MODEL is who was asked
+//	model PROMPT KIND TEXT   the next answer to a prompt that fits: text (TOOL in it is what the last tool
+//	                         said, MODEL is who was asked), bash, read, status CODE [RETRY-AFTER], busy CODE (once), hang
 //	model told REGEXP        waits until the model was sent that, in what people and tools said
 //	operator|colleague|stranger TEXT     types a line; `presses LABEL` presses the button that was shown last
 //	operator sees REGEXP [within D]      waits for it on the terminal, after what was seen last; groups are $seen1 …;
@@ -120,10 +120,13 @@ func number(ts *testscript.TestScript, s string) (n int) {
 
 func storyCLI(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	if _, err := os.Stat(path); err == nil {
+	agent := &the(ts).settings.agent
+	if text, err := os.ReadFile(path); err == nil {
+		names := strings.NewReplacer("$CLAUDE", agent.Command, "$MARK", ts.Getenv("MARK"))
+		ts.Check(os.WriteFile(path, []byte(names.Replace(string(text))), 0o600))
 		ts.Check(os.Chmod(path, 0o700))
 	}
-	the(ts).settings.agent.Command = path
+	agent.Command = path
 }
 
 func storyModel(ts *testscript.TestScript, _ bool, args []string) {

@@ -42,7 +42,7 @@ type world struct {
 // The characters. The operator and the colleague are on the allowlist; the stranger is not.
 var characters = map[string]bool{"operator": true, "colleague": true, "stranger": false}
 
-const worldKeyText = "a-key-nobody-may-see"
+const worldKeyText = "a_key*nobody-may_see-0123456789" // with what CommonMark would escape
 
 func newWorld(t testing.TB, dir, scenario string) *world {
 	t.Helper()
