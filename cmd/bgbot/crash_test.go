@@ -95,6 +95,7 @@ func (p *process) types(t *testing.T, line string) {
 // the thread says what was cut, nothing of the turn is left, the next message goes on with the same session, and the
 // confirmation still works, once.
 func TestKilledInMidTurn(t *testing.T) {
+	t.Parallel()
 	cli := cliForTest(t)
 	l, err := lab.Start(t.Context(), lab.Options{Scenario: "io-stall", Fast: true})
 	if err != nil {

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -116,14 +116,19 @@ func silentPort(t testing.TB) string {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); all.Wait() })
+	over, end := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		end()
+		_ = l.Close()
+		all.Wait()
+	})
 	all.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			all.Go(func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() })
+			all.Go(func() { <-over.Done(); _ = c.Close() })
 		}
 	})
 	return l.Addr().String()

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -17,6 +20,10 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(asBgbot) != "" {
 		main()
+	}
+	flag.Parse()
+	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", fmt.Sprint(3*runtime.GOMAXPROCS(0))) // a story mostly waits for other processes
 	}
 	os.Exit(m.Run())
 }

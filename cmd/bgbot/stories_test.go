@@ -60,12 +60,14 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"scenario":  func(ts *testscript.TestScript, _ bool, args []string) { lazy(ts).scenario = args[0] },
-			"power":     func(ts *testscript.TestScript, _ bool, args []string) { the(ts).settings.power = bot.Power(args[0]) },
-			"by":        func(ts *testscript.TestScript, _ bool, args []string) { the(ts).settings.confirm.By = auth.By(args[0]) },
-			"ttl":       duration(func(w *world, d time.Duration) { w.settings.confirm.TTL = d }),
-			"stall":     duration(func(w *world, d time.Duration) { w.settings.agent.StallNotice = d }),
-			"live":      func(ts *testscript.TestScript, _ bool, args []string) { the(ts).settings.agent.Live = number(ts, args[0]) },
+			"scenario": func(ts *testscript.TestScript, _ bool, args []string) { lazy(ts).scenario = args[0] },
+			"power":    func(ts *testscript.TestScript, _ bool, args []string) { the(ts).settings.power = bot.Power(args[0]) },
+			"by":       func(ts *testscript.TestScript, _ bool, args []string) { the(ts).settings.confirm.By = auth.By(args[0]) },
+			"ttl":      duration(func(w *world, d time.Duration) { w.settings.confirm.TTL = d }),
+			"stall":    duration(func(w *world, d time.Duration) { w.settings.agent.StallNotice = d }),
+			"live": func(ts *testscript.TestScript, _ bool, args []string) {
+				the(ts).settings.agent.Live = number(ts, args[0])
+			},
 			"cli":       storyCLI,
 			"model":     storyModel,
 			"operator":  storyPerson("operator"),

@@ -65,6 +65,7 @@ func newWorld(t testing.TB, dir, scenario string) *world {
 		agent: agentrun.Config{
 			Command: cli, Dir: filepath.Join(w.dir, "agent"), Model: "sonnet", BaseURL: w.model.URL(),
 			APIKey: func() (string, error) { return worldKeyText, nil },
+			Env:    map[string]string{"CLAUDE_CODE_MAX_RETRIES": "2"}, // 1.5 s until a failure of the model is final
 			Live:   2, TurnTimeout: time.Minute, IdleTimeout: time.Minute, Steps: 20, BudgetUSD: 5,
 		},
 	}
