@@ -62,13 +62,15 @@ type Bot struct {
 	mu      sync.Mutex // guards what follows
 	closing bool
 	turns   map[Place]*turn
-	pending map[string]*pending // confirmations without an answer, by nonce
+	pending map[string]*pending      // confirmations without an answer, by nonce
+	refused map[auth.Person]refusals // who was told lately that they may not
 
-	wg   sync.WaitGroup  // every goroutine of the bot but those of the chats
-	work context.Context // of all work and its reports: ends when shutdown has waited long enough
-	cut  context.Context // of turns: ends, with its cause, when shutdown begins
-	quit context.CancelCauseFunc
-	kill context.CancelFunc
+	wg    sync.WaitGroup  // everything that the bot does but its chats; admit and start add to it
+	verbs sync.WaitGroup  // the operations among it
+	work  context.Context // of all work and its reports: ends when shutdown has waited long enough
+	cut   context.Context // of turns: ends, with its cause, when shutdown begins
+	quit  context.CancelCauseFunc
+	kill  context.CancelFunc
 }
 
 // errRestart is why a turn ends when the process does.
@@ -82,7 +84,10 @@ func New(o Options) *Bot {
 	if o.Turning == nil {
 		o.Turning = func(string, bool) {}
 	}
-	b := &Bot{Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, pending: map[string]*pending{}}
+	b := &Bot{
+		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, pending: map[string]*pending{},
+		refused: map[auth.Person]refusals{},
+	}
 	for name, chat := range o.Chats {
 		b.out[name] = newDelivery(chat, o.Mask, o.Log.With("chat", name))
 	}
@@ -121,57 +126,112 @@ func (b *Bot) Run(ctx context.Context) error {
 	}
 }
 
-// grace is how long shutdown waits: the longest verb, its verification and the report (a cycle of a wedged VM).
-const grace = 6 * time.Minute
+// Limit is the longest that an operation takes: the verb with its link, and looking whether SSH answers.
+func Limit() time.Duration { return pve.Cycle.Budget() + time.Minute + reachWait }
+
+// farewell is how long the last words may take once no verb runs any more.
+const farewell = 15 * time.Second
 
 func (b *Bot) shutdown() {
 	b.mu.Lock()
 	b.closing = true
 	b.mu.Unlock()
 	b.quit(errRestart)
-	timer := time.AfterFunc(grace, b.kill)
+	b.verbs.Wait() // each within Limit
+	timer := time.AfterFunc(farewell, b.kill)
 	defer timer.Stop()
 	b.wg.Wait()
 	b.kill()
 }
 
-// start runs f in a goroutine that shutdown waits for. It refuses once shutdown has begun; both happen under one lock.
-func (b *Bot) start(f func()) bool {
+// admit lets somebody in whom shutdown then waits for, until they call b.wg.Done. It refuses once shutdown has begun;
+// both happen under one lock.
+func (b *Bot) admit() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closing {
 		return false
 	}
-	b.wg.Go(f)
+	b.wg.Add(1)
 	return true
 }
 
-// handle takes one message: seen before? recorded; allowed? then a goroutine acts on it. It returns at once; nil means
-// that the message is recorded and may be acknowledged.
+// start runs f in a goroutine that shutdown waits for, unless shutdown has begun.
+func (b *Bot) start(f func()) bool {
+	if !b.admit() {
+		return false
+	}
+	go func() {
+		defer b.wg.Done()
+		f()
+	}()
+	return true
+}
+
+// handle takes one message: may it still come in? seen before? recorded; allowed? then a goroutine acts on it. It
+// returns at once; nil means that the message is recorded and may be acknowledged.
 func (b *Bot) handle(ctx context.Context, m Message) error {
 	c := parse(m, b.Prompts)
 	if c.kind == nothing {
 		return nil
 	}
+	if !b.admit() {
+		return errRestart // before it is recorded, so that the next process takes it
+	}
+	act := b.received(ctx, m, c)
+	go func() {
+		defer b.wg.Done()
+		act()
+	}()
+	return nil
+}
+
+// received records a message and says what to do with it. What decides on order happens here, not in the goroutine: a
+// text reserves the turn of its place, so that a "stop" right behind it finds it.
+func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 	if b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At) {
-		return nil
+		return func() {}
 	}
 	if err := b.Policy.Check(m.From, c.act()); err != nil {
-		b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", m.Text+m.Click)
-		if !b.start(func() { b.answer(m, message(err)) }) {
-			return errRestart
+		b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", cut(m.Text+m.Click, 200))
+		if !b.tells(m.From) {
+			return func() {}
 		}
-		return nil
+		return func() { b.answer(m, message(err)) }
 	}
-	if !b.start(func() { b.act(m, c) }) {
-		return errRestart
+	if c.kind == talk {
+		t, fresh := b.turnAt(m)
+		return func() { b.talk(m, c.arg, t, fresh) }
 	}
-	return nil
+	return func() { b.act(m, c) }
+}
+
+// tells says whether somebody who may not act is told so again: a bot that posts each second must not fill the lane of
+// decisions with refusals.
+func (b *Bot) tells(who auth.Person) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.refused[who]
+	if time.Since(r.since) > 10*time.Minute {
+		r = refusals{since: time.Now()}
+	}
+	r.told++
+	if len(b.refused) > 1000 {
+		clear(b.refused)
+	}
+	b.refused[who] = r
+	return r.told <= 3
+}
+
+// refusals counts what somebody was refused in one window of time.
+type refusals struct {
+	since time.Time
+	told  int
 }
 
 // act does what a permitted message asks for. The paths without a model come first and share nothing with it.
 func (b *Bot) act(m Message, c command) {
-	if late := time.Since(m.At); late > b.Confirm.TTL && (c.kind == confirm || c.kind == power && c.verb.Changes()) {
+	if late := time.Since(m.At); !m.At.IsZero() && late > b.Confirm.TTL && (c.kind == confirm || c.kind == power && c.verb.Changes()) {
 		b.record(b.work, m.Place, m.From, string(c.act()), string(c.verb), "too late", "")
 		b.answer(m, fmt.Sprintf("⌛ Not done: this reached me %s late, and a power verb never runs late. Say it again if you still want it.", span(late)))
 		return
@@ -191,9 +251,7 @@ func (b *Bot) act(m Message, c command) {
 		b.answer(m, message(c.err))
 	case model:
 		b.model(m, c.arg)
-	case talk:
-		b.talk(m, c.arg)
-	case nothing:
+	case talk, nothing:
 	}
 }
 
@@ -215,9 +273,13 @@ func (b *Bot) say(p Place, t Text) string {
 func (b *Bot) record(ctx context.Context, p Place, who auth.Person, act, subject, outcome, text string) {
 	b.Store.Record(ctx, store.Entry{
 		At: time.Now(), Actor: who.String(), Act: act, Chat: p.Chat, Channel: p.Channel, Thread: p.Thread,
-		Subject: subject, Outcome: outcome, Text: cut(b.Mask(text), 8000),
+		Subject: subject, Outcome: outcome, Text: cut(b.safe(text), mostCommand),
 	})
 }
+
+// safe is foreign text without control bytes and without our secrets; it comes before any cutting and escaping, which
+// would hide a secret from the mask.
+func (b *Bot) safe(s string) string { return b.Mask(printable(s)) }
 
 // trouble is what an answer adds while the store fails, with a blank line before it.
 func (b *Bot) trouble() string {

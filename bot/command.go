@@ -66,7 +66,7 @@ func parse(m Message, prompts []Prompt) command {
 		return command{kind: help}
 	case first == "vm":
 		return parseVerb(words, text)
-	case (first == "confirm" || first == "cancel") && len(words) == 2 && codePattern.MatchString(words[1]):
+	case (first == "confirm" || first == "cancel") && len(words) == 2 && len(words[1]) == 4 && codePattern.MatchString(words[1]):
 		k := confirm
 		if first == "cancel" {
 			k = cancel
@@ -82,8 +82,8 @@ func parse(m Message, prompts []Prompt) command {
 }
 
 var (
-	codePattern  = regexp.MustCompile(`^[0-9a-z]{4}$`)
-	modelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.\-]{0,60}(\[1m\])?$`)
+	codePattern  = regexp.MustCompile(`^[2-9a-z]*[2-9][2-9a-z]*$`) // a code has a digit, so that "cancel that" is none
+	modelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/@\[\]-]{0,100}$`)
 )
 
 func parseVerb(words []string, text string) command {
@@ -98,7 +98,7 @@ func parseVerb(words []string, text string) command {
 	case err == nil:
 		return command{kind: invalid, err: &says{"A verb stands alone: type `vm " + words[1] + "` and nothing behind it. Nothing was done."}}
 	case slash || len(words) == 2:
-		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb. The verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "` `vm ") + "`. Nothing was done."}}
+		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done. The verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "`, `vm ") + "`."}}
 	default:
 		return command{kind: talk, arg: text}
 	}

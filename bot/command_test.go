@@ -63,7 +63,7 @@ func TestWhatPeopleType(t *testing.T) {
 
 func TestAMistypedVerbIsAnswered(t *testing.T) {
 	got := message(parse(Message{Text: "vm restart"}, nil).err)
-	want := "restart is not a verb. The verbs: `vm status` `vm forensics` `vm start` `vm reset` `vm stop` `vm cycle`. Nothing was done."
+	want := "restart is not a verb; nothing was done. The verbs: `vm status`, `vm forensics`, `vm start`, `vm reset`, `vm stop`, `vm cycle`."
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -31,18 +31,25 @@ func (c Confirm) by(v pve.Verb) auth.By {
 
 // request is who wants which verb, where.
 type request struct {
-	place     Place
-	verb      pve.Verb
-	requester auth.Person
-	name      string
-	session   string // of the agent that asks; empty for a person
+	place      Place
+	verb       pve.Verb
+	requesters []auth.Person // who asked: one person, or all who spoke in the agent's turn
+	name       string
+	session    string // of the agent that asks; empty for a person
 }
 
 // pending is a confirmation that nobody has answered in this process. What counts is the record in the store; this is
 // only who waits for it.
 type pending struct {
-	answer chan answer   // gets exactly one
-	done   chan struct{} // closed with it
+	reply chan reply    // gets exactly one
+	done  chan struct{} // closed with it
+	agent bool          // an agent of this process waits for the reply, and acts on it
+}
+
+// reply is how a confirmation ended, and by whom, if it was a person.
+type reply struct {
+	how answer
+	by  auth.Person
 }
 
 type answer int
@@ -52,6 +59,7 @@ const (
 	cancelled
 	expired
 	withdrawn
+	outdated // by another change
 )
 
 // offer puts a card into the thread and returns at once; the card expires by itself, and when ctx ends it is withdrawn.
@@ -59,15 +67,15 @@ func (b *Bot) offer(ctx context.Context, r request) *pending {
 	now := time.Now()
 	c := store.Confirmation{
 		Nonce: uuid.NewString(), Code: b.code(r.place), Verb: string(r.verb), VMID: b.VM.ID, Place: store.Place(r.place),
-		Requester: r.requester.String(), Session: r.session, Origin: "person", Made: now, Expires: now.Add(b.Confirm.TTL),
+		Requester: names(r.requesters), Session: r.session, Origin: "person", Made: now, Expires: now.Add(b.Confirm.TTL),
 	}
 	if r.session != "" {
 		c.Origin = "agent"
 	}
 	b.replace(c)
 	b.Store.AddConfirmation(b.work, c)
-	b.record(b.work, r.place, r.requester, "ask", c.Verb, c.Nonce, c.Origin)
-	p := b.await(ctx, c)
+	b.record(b.work, r.place, r.requesters[0], "ask", c.Verb, c.Nonce, c.Origin)
+	p := b.await(ctx, c, r.session != "")
 	c.Card = b.say(r.place, Text{Body: b.card(r, c), Key: c.Nonce, Choices: []Choice{
 		{ID: clickConfirm + c.Nonce, Label: b.title(r.verb), Danger: true},
 		{ID: clickCancel + c.Nonce, Label: "Cancel"},
@@ -80,8 +88,8 @@ func (b *Bot) offer(ctx context.Context, r request) *pending {
 }
 
 // await registers who waits for c and ends c when its time is over or ctx ends.
-func (b *Bot) await(ctx context.Context, c store.Confirmation) *pending {
-	p := &pending{answer: make(chan answer, 1), done: make(chan struct{})}
+func (b *Bot) await(ctx context.Context, c store.Confirmation, agent bool) *pending {
+	p := &pending{reply: make(chan reply, 1), done: make(chan struct{}), agent: agent}
 	b.mu.Lock()
 	b.pending[c.Nonce] = p
 	b.mu.Unlock()
@@ -93,28 +101,33 @@ func (b *Bot) await(ctx context.Context, c store.Confirmation) *pending {
 			return
 		case <-wait.Done():
 		case <-b.cut.Done(): // the record stays open over a restart
-			b.resolve(c.Nonce, withdrawn)
+			b.resolve(c.Nonce, reply{how: withdrawn})
 			return
 		}
-		how, outcome, text := expired, "expired", "⌛ Expired: "+b.title(pve.Verb(c.Verb))+" was not confirmed in time. Nothing was done."
+		if b.cut.Err() != nil { // both ended at once
+			b.resolve(c.Nonce, reply{how: withdrawn})
+			return
+		}
+		how, outcome, text := expired, "expired", "⌛ Expired: "+b.title(pve.Verb(c.Verb))+" was not confirmed in time. Nothing was done.\nStill wanted? `vm "+c.Verb+"` asks again."
 		if ctx.Err() != nil {
 			how, outcome, text = withdrawn, "cancelled", "⏹ Withdrawn: the turn that asked for "+c.Verb+" ended. Nothing was done."
 		}
 		if b.Store.UseConfirmation(b.work, c.Nonce, "", outcome, time.Now()) == nil {
 			b.record(b.work, Place(c.Place), auth.Person{}, "confirmation", c.Verb, outcome, c.Nonce)
+			b.resolve(c.Nonce, reply{how: how}) // first the decision, then its looks
 			b.closeCard(c.Nonce, text)
 		}
-		b.resolve(c.Nonce, how)
+		b.resolve(c.Nonce, reply{how: how})
 	})
 	if !started {
 		cancel()
-		b.resolve(c.Nonce, withdrawn)
+		b.resolve(c.Nonce, reply{how: withdrawn})
 	}
 	return p
 }
 
-// resolve gives the answer to whoever waits, and says whether somebody did.
-func (b *Bot) resolve(nonce string, a answer) bool {
+// resolve ends the waiting for a confirmation, and says whether an agent takes the reply from here.
+func (b *Bot) resolve(nonce string, r reply) bool {
 	b.mu.Lock()
 	p := b.pending[nonce]
 	delete(b.pending, nonce)
@@ -122,17 +135,28 @@ func (b *Bot) resolve(nonce string, a answer) bool {
 	if p == nil {
 		return false
 	}
-	p.answer <- a
+	p.reply <- r
 	close(p.done)
-	return true
+	return p.agent
 }
 
 // replace closes an older open card for the same verb in the same thread: two of them would be two changes.
 func (b *Bot) replace(c store.Confirmation) {
 	for _, old := range b.Store.OpenConfirmations(b.work, time.Now()) {
 		if old.Place == c.Place && old.Verb == c.Verb && b.Store.UseConfirmation(b.work, old.Nonce, "", "cancelled", time.Now()) == nil {
-			b.closeCard(old.Nonce, "↻ Replaced by a newer card below. Nothing was done.")
-			b.resolve(old.Nonce, withdrawn)
+			b.resolve(old.Nonce, reply{how: withdrawn})
+			b.start(func() { b.closeCard(old.Nonce, "↻ Replaced by a newer card below. Nothing was done.") })
+		}
+	}
+}
+
+// outdate closes the open cards that a change has overtaken: they show a state that is no more.
+func (b *Bot) outdate(o operation) {
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		if b.Store.UseConfirmation(b.work, c.Nonce, "", "cancelled", time.Now()) == nil {
+			b.resolve(c.Nonce, reply{how: outdated})
+			text := fmt.Sprintf("↻ Withdrawn: a %s of %s by %s has changed what this card shows. Nothing was done here.", o.verb, b.VM.Name, plain(o.name, 40))
+			b.start(func() { b.closeCard(c.Nonce, text) })
 		}
 	}
 }
@@ -146,6 +170,7 @@ func (b *Bot) code(p Place) string {
 		for i := range raw {
 			raw[i] = letters[int(raw[i])%len(letters)]
 		}
+		raw[raw[1]%4] = letters[int(raw[0])%8] // a digit somewhere
 		if _, taken := b.Store.ConfirmationByCode(b.work, p.Chat, p.Channel, string(raw[:])); !taken {
 			return string(raw[:])
 		}
@@ -167,19 +192,19 @@ func (b *Bot) card(r request, c store.Confirmation) string {
 	if r.session != "" {
 		who = "the agent, working for " + who
 	}
-	return fmt.Sprintf("🔴 %s? %s\n%s: %s.\nAsked by %s. %s\nOr type: `confirm %s` · `cancel %s` · expires in %s",
-		b.title(r.verb), state, r.verb, r.verb.Explain(), who, b.rule(r.verb), c.Code, c.Code, clock(b.Confirm.TTL))
+	return fmt.Sprintf("🔴 %s? %s\nA %s %s.\nAsked by %s. %s\nOr type: `confirm %s` · `cancel %s` · open until %s",
+		b.title(r.verb), state, r.verb, r.verb.Explain(), who, b.rule(r), c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
 }
 
-func (b *Bot) rule(v pve.Verb) string {
-	switch b.Confirm.by(v) {
+func (b *Bot) rule(r request) string {
+	switch b.Confirm.by(r.verb) {
 	case auth.Other:
 		return "A second person has to confirm."
 	case auth.Any:
 		return "Anybody on the allowlist may confirm."
 	case auth.Requester:
 	}
-	return "Only who asked may confirm."
+	return "Only " + plain(r.name, 40) + " may confirm."
 }
 
 // title is the verb as a button says it: "Cycle devvm".
@@ -189,8 +214,11 @@ func (b *Bot) title(v pve.Verb) string {
 
 // confirm takes a click or a typed code. Everything is looked up in the record: the click carries only its nonce.
 func (b *Bot) confirm(m Message, key string, yes bool) {
-	c, ok := b.Store.Confirmation(b.work, key)
-	if m.Click == "" {
+	var c store.Confirmation
+	var ok bool
+	if m.Click != "" {
+		c, ok = b.Store.Confirmation(b.work, key)
+	} else {
 		c, ok = b.Store.ConfirmationByCode(b.work, m.Place.Chat, m.Place.Channel, key)
 	}
 	if !ok || c.Place.Chat != m.Place.Chat || c.Place.Channel != m.Place.Channel {
@@ -211,15 +239,15 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 		return
 	}
 	b.record(b.work, m.Place, m.From, "confirm", c.Verb, outcome, c.Nonce)
+	waited := b.resolve(c.Nonce, reply{how: how, by: m.From})
+	verb := pve.Verb(c.Verb)
+	text := "☑ " + b.title(verb) + ": confirmed by " + plain(m.Name, 40) + "."
 	if !yes {
-		b.closeCard(c.Nonce, "✖ "+b.title(pve.Verb(c.Verb))+": cancelled by "+plain(m.Name, 40)+". Nothing was done.")
-		b.resolve(c.Nonce, how)
-		return
+		text = "✖ " + b.title(verb) + ": cancelled by " + plain(m.Name, 40) + ". Nothing was done."
 	}
-	waited := b.resolve(c.Nonce, how)
-	b.start(func() { b.closeCard(c.Nonce, "☑ "+b.title(pve.Verb(c.Verb))+": confirmed by "+plain(m.Name, 40)+".") })
-	if !waited || c.Origin != "agent" { // a person's verb, or one whose agent is gone since a restart
-		_, _ = b.operate(operation{verb: pve.Verb(c.Verb), place: Place(c.Place), by: m.From, name: m.Name, requester: c.Requester}, nil)
+	b.start(func() { b.closeCard(c.Nonce, text) })
+	if yes && !waited { // a person's verb, or one whose agent is gone since a restart
+		_, _ = b.operate(operation{verb: verb, place: Place(c.Place), asked: c.Requester, confirmed: m.From.String(), name: m.Name}, nil)
 	}
 }
 
@@ -230,14 +258,33 @@ func (b *Bot) mayConfirm(m Message, c store.Confirmation, yes bool) (no string) 
 	if !yes {
 		return ""
 	}
-	requester, err := auth.ParsePerson(c.Requester)
-	if err == nil {
-		err = b.Confirm.by(pve.Verb(c.Verb)).Check(requester, m.From)
+	by := b.Confirm.by(pve.Verb(c.Verb))
+	var denied error
+	for name := range strings.SplitSeq(c.Requester, ",") {
+		requester, err := auth.ParsePerson(name)
+		if err == nil {
+			err = by.Check(requester, m.From)
+		}
+		switch {
+		case err == nil && by != auth.Other: // one of those who asked is enough
+			return ""
+		case err != nil:
+			denied = err // whoever asked is no second person
+		}
 	}
-	if err != nil {
-		return message(err)
+	if denied != nil {
+		return message(denied)
 	}
 	return ""
+}
+
+// names is the record's form of the people who asked.
+func names(people []auth.Person) string {
+	var all []string
+	for _, p := range people {
+		all = append(all, p.String())
+	}
+	return strings.Join(all, ",")
 }
 
 func usedText(err error, c store.Confirmation) string {

@@ -172,7 +172,7 @@ func (d *delivery) queue(ctx context.Context, p Place) (release func(), err erro
 
 // clean makes a text safe to show: own secrets masked, no control bytes.
 func (d *delivery) clean(t Text) Text {
-	t.Body = printable(d.mask(t.Body))
+	t.Body = headline(printable(d.mask(t.Body)))
 	for i, f := range t.Files {
 		if isText(f.Type) {
 			t.Files[i].Data = []byte(d.mask(string(f.Data)))

@@ -11,14 +11,14 @@ import (
 // help says what works here, for somebody who has never seen it and has one thumb free.
 func (b *Bot) help(m Message) {
 	var s strings.Builder
-	fmt.Fprintf(&s, "**I repair %s from this thread.** Say what is wrong; an agent logs in, looks, and mends it. A reply goes on with the same session.\n\n", b.VM.Name)
+	fmt.Fprintf(&s, "**I repair %s from this thread.**\nSay what is wrong; an agent logs in, looks, and mends it. A reply goes on with the same session.\n\n", b.VM.Name)
 	s.WriteString("- `stop` ends the running turn, and I look that nothing of it is left\n")
 	for _, v := range pve.Verbs() {
-		fmt.Fprintf(&s, "- `vm %s` %s\n", v, v.Explain())
+		fmt.Fprintf(&s, "- `vm %s`: %s\n", v, v.Explain())
 	}
 	s.WriteString("- `confirm CODE` or `cancel CODE` answers a card where buttons do not work\n")
 	fmt.Fprintf(&s, "- `model NAME` changes the model of this thread (now %s)\n\n", code(b.threadModel(m.Place), 60))
-	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first and expire after %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
+	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first; the question is open for %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
 	fmt.Fprintf(&s, "What I cannot do: help when the place where I run is down too, or repair the Proxmox host itself.")
 	choices := make([]Choice, 0, len(b.Prompts))
 	for _, p := range b.Prompts {

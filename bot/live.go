@@ -13,7 +13,7 @@ type live struct {
 	d     *delivery
 	place Place
 	draw  func() []Text
-	began func(id string) // the first page is in the chat
+	began func(id string) // the page that is the last one now is in the chat
 
 	dirty chan struct{}
 	open  context.Context // ends with close: an edit that still waits for its slot gives way to the last state
@@ -155,7 +155,7 @@ func (l *live) write(ctx context.Context, i int, t Text) error {
 	} else {
 		l.shown = append(l.shown, page{id, t})
 	}
-	if i == 0 && l.began != nil {
+	if i == len(l.shown)-1 && l.began != nil {
 		l.began(id)
 	}
 	return nil

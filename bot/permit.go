@@ -6,12 +6,19 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"mvdan.cc/sh/v3/syntax"
 
 	"bgbot/agentrun"
+	"bgbot/auth"
+	"bgbot/internal/store"
 	"bgbot/pve"
 )
+
+// mostCommand is the longest command, in bytes, that the agent may run: what cannot be recorded whole is not run, and the
+// parser recurses (200,000 opening parentheses overflow the stack, which no program survives).
+const mostCommand = 8000
 
 // permit answers the agent's question whether it may run a command. Every command is recorded before it runs. Here a
 // power verb is recognised by its words, so that a person is asked before anything starts; a verb hidden from that (a
@@ -20,6 +27,9 @@ func (b *Bot) permit(ctx context.Context, t *turn, q agentrun.Question) agentrun
 	deny := func(outcome, text string) agentrun.Answer {
 		b.record(b.work, t.place, t.who, "command", t.id, outcome, q.Tool+": "+q.Command)
 		return agentrun.Answer{Message: text}
+	}
+	if len(q.Command) > mostCommand {
+		return deny("denied", "Denied: that command is too long to be recorded whole. Split it, or write the parts into files first.")
 	}
 	if q.Tool != "Bash" {
 		return deny("denied", "Denied: only Bash, and Read, Grep and Glob inside the working folder and the runbooks, are open to you.")
@@ -42,11 +52,12 @@ func (b *Bot) permit(ctx context.Context, t *turn, q agentrun.Question) agentrun
 		return deny("denied", "Denied: put one power verb in one command, so that a person can confirm just that one.")
 	}
 	v := changes[0]
-	if no := b.ask(ctx, t, v); no != "" {
+	by, no := b.ask(ctx, t, v)
+	if no != "" {
 		return deny("not confirmed", no)
 	}
 	t.mu.Lock()
-	t.passes[v] = q.ID
+	t.passes[v] = pass{call: q.ID, by: by, given: time.Now()}
 	t.mu.Unlock()
 	b.record(b.work, t.place, t.who, "command", t.id, "confirmed", q.Command)
 	return agentrun.Answer{Allow: true}
@@ -56,60 +67,102 @@ func readOnlyText(v pve.Verb) string {
 	return fmt.Sprintf("Denied by policy: agent.power is readonly, and `%s` changes the VM. Say why it is needed; a person can type `vm %s` in the thread.", v, v)
 }
 
-// ask asks the people of the turn's thread for a power verb of the agent. It returns what to tell the agent, or nothing
-// when a person confirmed. Silence is no consent, and the agent is told that it was silence.
-func (b *Bot) ask(ctx context.Context, t *turn, v pve.Verb) (no string) {
-	p := b.offer(ctx, request{place: t.place, verb: v, requester: t.who, name: t.name, session: t.session})
-	switch <-p.answer {
+// pass is a person's consent to one verb in one tool call of the agent.
+type pass struct {
+	call  string // the tool call that asked
+	by    auth.Person
+	given time.Time
+}
+
+// passLife is how soon after the consent the verb must reach the relay. A command that waits first asks again.
+const passLife = 20 * time.Second
+
+// ask asks the people of the turn's thread for a power verb of the agent. It returns who confirmed, or what to tell the
+// agent. Silence is no consent, and the agent is told that it was silence.
+func (b *Bot) ask(ctx context.Context, t *turn, v pve.Verb) (by auth.Person, no string) {
+	t.mu.Lock()
+	speakers, already := slices.Clone(t.speakers), t.asking[v]
+	t.asking[v] = true
+	t.mu.Unlock()
+	if already || b.asked(t.place, v) {
+		return by, fmt.Sprintf("A person is being asked about `%s` in this thread already; wait for that answer.", v)
+	}
+	defer func() {
+		t.mu.Lock()
+		delete(t.asking, v)
+		t.mu.Unlock()
+	}()
+	p := b.offer(ctx, request{place: t.place, verb: v, requesters: speakers, name: t.name, session: t.session})
+	reply := <-p.reply
+	switch reply.how {
 	case confirmed:
-		return ""
+		return reply.by, ""
 	case cancelled:
-		return fmt.Sprintf("A person declined `%s`. Do not try it again unless asked; go on without it or say what else could help.", v)
+		return by, fmt.Sprintf("A person declined `%s`. Do not try it again unless asked; go on without it or say what else could help.", v)
 	case expired:
-		return fmt.Sprintf("Timed out: nobody answered within %s, so `%s` did not run. That is not a refusal: say what you would do and why, and end.", b.Confirm.TTL, v)
+		return by, fmt.Sprintf("Timed out: nobody answered within %s, so `%s` did not run. That is not a refusal: say what you would do and why, and end.", b.Confirm.TTL, v)
+	case outdated:
+		return by, fmt.Sprintf("`%s` did not run: somebody else has changed the VM's power state meanwhile. Look anew before you decide.", v)
 	case withdrawn:
 	}
-	return fmt.Sprintf("`%s` did not run: the turn is ending.", v)
+	return by, fmt.Sprintf("`%s` did not run: the turn is ending.", v)
+}
+
+// asked says that a person's own card for the verb is open here; the agent's never takes its place.
+func (b *Bot) asked(p Place, v pve.Verb) bool {
+	return slices.ContainsFunc(b.Store.OpenConfirmations(b.work, time.Now()), func(c store.Confirmation) bool {
+		return c.Place == store.Place(p) && c.Verb == string(v) && c.Origin == "person"
+	})
 }
 
 // Relay is what `ssh pve VERB` of a session may do: the same path, lock and record as a button.
 func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
 	return func(_ context.Context, v pve.Verb, step func(pve.Step)) (pve.Report, error) {
+		if !b.admit() {
+			return refusal(v, "bgbot is restarting; nothing was done.")
+		}
+		defer b.wg.Done()
 		t := b.turnOf(session)
 		if t == nil {
 			return refusal(v, "No turn is running in this thread, so its agent may not use the Proxmox host.")
 		}
-		if no := b.relayed(t, v); no != "" {
+		by, no := b.relayed(t, v)
+		if no != "" {
 			b.record(b.work, t.place, t.who, "relay", string(v), "denied", no)
 			return refusal(v, no)
 		}
-		report, err := b.operate(operation{verb: v, place: t.place, by: t.who, name: "the agent for " + t.name, agent: true}, step)
+		o := operation{verb: v, place: t.place, asked: t.who.String(), name: "the agent for " + t.name, agent: true}
+		if by != (auth.Person{}) {
+			o.confirmed = by.String()
+		}
+		report, err := b.operate(o, step)
 		t.mu.Lock()
-		t.verdict = firstLine(report.Result.Text)
+		t.verdict, t.verdictOf = b.safe(firstLine(report.Result.Text)), v
 		t.mu.Unlock()
 		return report, err
 	}
 }
 
-// relayed decides on a verb of the agent; the answer is what to tell it, or nothing to let it pass.
-func (b *Bot) relayed(t *turn, v pve.Verb) (no string) {
+// relayed decides on a verb of the agent: who confirmed it, where that is needed, or what to tell the agent.
+func (b *Bot) relayed(t *turn, v pve.Verb) (by auth.Person, no string) {
 	if !v.Changes() {
-		return ""
+		return by, ""
 	}
 	t.mu.Lock()
-	_, pass := t.passes[v]
+	given, passed := t.passes[v]
+	passed = passed && time.Since(given.given) < passLife
 	delete(t.passes, v)
 	stopping := t.stopped != nil
 	t.mu.Unlock()
 	switch {
 	case stopping:
-		return "The turn is being stopped; nothing was done."
-	case b.Power == Auto, b.Power == Ask && pass:
-		return ""
+		return by, "The turn is being stopped; nothing was done."
+	case b.Power == Auto, b.Power == Ask && passed:
+		return given.by, ""
 	case b.Power == Ask:
 		return b.ask(t.over, t, v)
 	default:
-		return readOnlyText(v)
+		return by, readOnlyText(v)
 	}
 }
 
@@ -132,8 +185,8 @@ func (b *Bot) turnOf(session string) *turn {
 func (t *turn) dropPasses(call string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for v, id := range t.passes {
-		if id == call {
+	for v, p := range t.passes {
+		if p.call == call {
 			delete(t.passes, v)
 		}
 	}

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -14,9 +15,9 @@ const continuePrompt = "continue"
 const continueText = "You were cut off by a restart. First look what the command that ran then has done, then go on."
 
 func restartText(doing string) string {
-	text := "⚠️ I am restarting; the answer was cut. The session is kept: your next message goes on with it."
+	text := "⚠️ I am shutting down; the answer was cut.\nThe session is kept: your next message goes on with it."
 	if doing != "" {
-		text = "⚠️ I am restarting while " + code(doing, 200) + " ran; its result is unknown. The session is kept: your next message goes on with it."
+		text = "⚠️ I am shutting down while " + code(doing, 60) + " ran; its result is unknown.\nThe session is kept: your next message goes on with it."
 	}
 	return text
 }
@@ -26,15 +27,17 @@ func restartText(doing string) string {
 func (b *Bot) takeOver() {
 	turns, operations := b.Store.OpenTurns(b.work), b.Store.OpenOperations(b.work)
 	for _, c := range b.Store.OpenConfirmations(b.work, time.Time{}) { // those that expired meanwhile lose their buttons at once
-		b.await(b.work, c)
+		b.await(b.work, c, false)
+	}
+	ctx, cancel := context.WithTimeout(b.work, 5*time.Second)
+	defer cancel()
+	n, err := b.Runner.Sweep(ctx) // before the first turn, whose own processes it would meet
+	if err != nil {
+		b.Log.ErrorContext(ctx, "sweep of a former process", "err", err)
+	} else if n > 0 {
+		b.Log.WarnContext(ctx, "ended processes of a former bgbot", "count", n)
 	}
 	b.start(func() {
-		n, err := b.Runner.Sweep(b.work)
-		if err != nil {
-			b.Log.Error("sweep of a former process", "err", err)
-		} else if n > 0 {
-			b.Log.Warn("ended processes of a former bgbot", "count", n)
-		}
 		for _, t := range turns {
 			b.cutTurn(t, err == nil)
 		}
@@ -81,7 +84,7 @@ func (b *Bot) cutOperation(o store.Operation) {
 	text := fmt.Sprintf("⚠️ I was restarted while `%s` ran. ", o.Verb)
 	report, err := b.Gate.Run(b.work, pve.Status, func(pve.Step) {})
 	if err != nil {
-		text += "Its outcome is unknown: " + message(err)
+		text += "Its outcome is unknown: " + plain(message(err), 600)
 	} else {
 		text += "The host says: " + plain(report.Result.Text, 600)
 	}

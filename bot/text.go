@@ -15,8 +15,8 @@ func printable(s string) string {
 		switch {
 		case r == '\n' || r == '\t':
 			return r
-		case r == utf8.RuneError, unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u200b', r == '\ufeff':
-			return -1
+		case r == utf8.RuneError, unicode.IsControl(r), r != '\u200d' && r != '\u2060' && unicode.Is(unicode.Cf, r):
+			return -1 // formats hide text or turn its direction around; emoji need the joiner, and plain the word joiner
 		default:
 			return r
 		}
@@ -34,12 +34,37 @@ func cut(s string, n int) string {
 	return strings.TrimRightFunc(string(r[:max(n-1, 0)]), unicode.IsSpace) + "…"
 }
 
-// oneLine folds all white space of s into single blanks.
-func oneLine(s string) string { return strings.Join(strings.Fields(printable(s)), " ") }
+// oneLine folds all white space of s into single blanks. Of a very long s the beginning is enough for any line.
+func oneLine(s string) string {
+	if len(s) > 4096 {
+		s = s[:4096]
+	}
+	return strings.Join(strings.Fields(printable(s)), " ")
+}
+
+// headline breaks a first line that is too long for a lock screen. In CommonMark the break is a blank, so nothing is
+// lost and nothing else changes.
+func headline(body string) string {
+	const most = 120
+	first, rest, more := strings.Cut(body, "\n")
+	if utf8.RuneCountInString(first) <= most || strings.HasPrefix(first, "```") || strings.HasPrefix(first, "|") {
+		return body
+	}
+	head := string([]rune(first)[:most])
+	at := strings.LastIndex(head, " ")
+	if at < 40 {
+		return body
+	}
+	body = first[:at] + "\n" + first[at+1:]
+	if more {
+		body += "\n" + rest
+	}
+	return body
+}
 
 // code shows s as one CommonMark code span of at most n runes, whatever backticks it holds (CommonMark 0.31, 6.1).
 func code(s string, n int) string {
-	s = cut(oneLine(s), n)
+	s = cut(oneLine(strings.ReplaceAll(strings.TrimSpace(s), "\n", " ⏎ ")), n) // a folded comment would hide what follows it
 	longest, run := 0, 0
 	for _, r := range s {
 		if r == '`' {

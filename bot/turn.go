@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,25 +31,30 @@ type turn struct {
 	end     context.CancelFunc
 	done    chan struct{} // the answer is in the chat and the place is free
 
-	mu      sync.Mutex // guards what follows
-	view    *view
-	passes  map[pve.Verb]string // verbs that a person let through, and the tool call that asked
-	stopper string              // who asked to stop
-	stopped chan agentrun.Stopped
-	told    bool   // that the model is down
-	verdict string // of the verb that the agent gave to the host last
+	mu       sync.Mutex // guards what follows
+	view     *view
+	speakers []auth.Person     // everybody who wrote to the agent in this turn
+	passes   map[pve.Verb]pass // verbs that a person let through
+	stopper  string            // who asked to stop
+	stopped  chan agentrun.Stopped
+	ended    bool              // by itself; what remains is to say so
+	told     bool              // that the model is down
+	asking   map[pve.Verb]bool // for whose consent somebody is being asked
+
+	verdict   string // of the verb that the agent gave to the host last
+	verdictOf pve.Verb
 }
 
 // talk gives text to the agent: as a new turn, or folded into the one that runs here.
-func (b *Bot) talk(m Message, text string) {
-	for {
-		t, fresh := b.turnAt(m)
+func (b *Bot) talk(m Message, text string, t *turn, fresh bool) {
+	for ; ; t, fresh = b.turnAt(m) {
 		if fresh {
 			b.run(t, m, text)
 			return
 		}
 		<-t.ready
-		err := t.run.Say(b.work, m.ID, prompt(m, text))
+		t.heard(m.From)
+		err := t.run.Say(b.work, promptID(m), prompt(m, text))
 		switch {
 		case err == nil:
 			b.record(b.work, m.Place, m.From, "talk", "", "passed on", text)
@@ -74,7 +80,7 @@ func (b *Bot) turnAt(m Message) (t *turn, fresh bool) {
 	}
 	t = &turn{
 		id: uuid.NewString()[:8], place: m.Place, who: m.From, name: m.Name,
-		ready: make(chan struct{}), done: make(chan struct{}), passes: map[pve.Verb]string{},
+		ready: make(chan struct{}), done: make(chan struct{}), passes: map[pve.Verb]pass{}, asking: map[pve.Verb]bool{}, speakers: []auth.Person{m.From},
 	}
 	t.over, t.end = context.WithCancel(b.cut)
 	t.view = newView(t.id, time.Now())
@@ -104,19 +110,22 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	t.session = thread.Session
 	b.record(b.work, m.Place, m.From, "talk", t.id, "started", text)
 	b.Store.BeginTurn(b.work, store.Turn{
-		ID: t.id, Place: store.Place(t.place), Message: m.ID, Actor: t.who.String(), Prompt: cut(b.Mask(text), 2000), Began: time.Now(),
+		ID: t.id, Place: store.Place(t.place), Message: m.ID, Actor: t.who.String(), Prompt: cut(b.safe(text), 2000), Began: time.Now(),
 	})
 	b.Turning(t.session, true)
 	t.run = b.Runner.Start(b.cut, agentrun.Prompt{
-		Session: thread.Session, Resume: thread.Started, Model: thread.Model, ID: m.Place.String() + "/" + m.ID, Text: prompt(m, text),
+		Session: thread.Session, Resume: thread.Started, Model: thread.Model, ID: promptID(m), Text: prompt(m, text),
 	}, func(ctx context.Context, q agentrun.Question) agentrun.Answer { return b.permit(ctx, t, q) })
 	t.live = b.out[t.place.Chat].show(b.work, t.place, 0, t.draw, func(id string) {
-		b.Store.UpdateTurn(b.work, t.id, id, t.doing())
+		b.Store.UpdateTurn(b.work, t.id, id, t.doing()) // the page with the Stop button
 	})
 	close(t.ready)
 
 	result, err := b.follow(t, thread)
 	t.end()
+	t.mu.Lock()
+	t.ended = t.stopped == nil
+	t.mu.Unlock()
 	b.Turning(t.session, false)
 	state, answer := b.outcome(t, result, err)
 	t.mu.Lock()
@@ -149,6 +158,17 @@ func (b *Bot) thread(p Place) store.Thread {
 	return th
 }
 
+// began notes that the session exists. The thread is read anew: its model may have been changed meanwhile.
+func (b *Bot) began(p Place) {
+	if th, ok := b.Store.Thread(b.work, store.Place(p)); ok {
+		th.Started = true
+		b.Store.SaveThread(b.work, th)
+	}
+}
+
+// promptID is a message's id among all places; the agent never runs the same one twice.
+func promptID(m Message) string { return m.Place.String() + "/" + m.ID }
+
 // follow shows the events of a turn until it ends.
 func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err error) {
 	for e, ended := range t.run.Events() {
@@ -158,8 +178,7 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 		e = b.masked(e)
 		t.mu.Lock()
 		t.view.add(e, time.Now())
-		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" {
-			t.view.verdict(r.ID, t.verdict)
+		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" && t.view.verdict(r.ID, t.verdictOf, t.verdict) {
 			t.verdict = ""
 		}
 		doing, steps := t.view.doing(), t.view.steps
@@ -170,8 +189,7 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 				t.note("the earlier session of this thread is gone; the agent begins anew and does not remember it")
 			}
 			if !thread.Started {
-				thread.Started = true
-				b.Store.SaveThread(b.work, thread)
+				b.began(t.place)
 			}
 		case agentrun.Tool:
 			b.Log.Info("tool", "place", t.place.String(), "turn", t.id, "step", steps, "tool", e.Name)
@@ -195,19 +213,19 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 func (b *Bot) masked(e agentrun.Event) agentrun.Event {
 	switch e := e.(type) {
 	case agentrun.Text:
-		e.Text = b.Mask(e.Text)
+		e.Text = b.safe(e.Text)
 		return e
 	case agentrun.Tool:
-		e.Input, e.Purpose = b.Mask(e.Input), b.Mask(e.Purpose)
+		e.Input, e.Purpose = b.safe(e.Input), b.safe(e.Purpose)
 		return e
 	case agentrun.ToolResult:
-		e.Output = b.Mask(e.Output)
+		e.Output = b.safe(e.Output)
 		return e
 	case agentrun.Result:
-		e.Text, e.Reason = b.Mask(e.Text), b.Mask(e.Reason)
+		e.Text, e.Reason = b.safe(e.Text), b.safe(e.Reason)
 		return e
 	case agentrun.Notice:
-		e.Text = b.Mask(e.Text)
+		e.Text = b.safe(e.Text)
 		return e
 	case agentrun.Started, agentrun.Waiting, agentrun.Folded:
 	}
@@ -224,7 +242,7 @@ func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answ
 	case stopped != nil:
 		state, answer.Body = stopText(<-stopped, stopper, took)
 	case errors.Is(err, errRestart):
-		state = "⚠️ Cut after " + clock(took) + ": I am restarting"
+		state = "⚠️ Cut after " + clock(took) + ": I am shutting down"
 		answer.Body = restartText(doing)
 		answer.Choices = []Choice{{ID: clickPrompt + continuePrompt, Label: "Continue"}}
 	case err != nil:
@@ -242,16 +260,26 @@ func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answ
 			answer.Choices = b.verbChoices()
 		}
 	case strings.TrimSpace(r.Text) == "":
-		state = "✅ Done in " + clock(took)
-		answer.Body = "✅ The agent ended without an answer; what it did is above."
+		state = "☑ Ended after " + clock(took)
+		answer.Body = "☑ The agent ended without an answer; what it did is above."
 	default:
-		state = fmt.Sprintf("✅ Done in %s · %s", clock(took), plural(steps, "command", "commands"))
-		answer.Body = r.Text
+		state = fmt.Sprintf("☑ Ended after %s · %s", clock(took), plural(steps, "command", "commands"))
+		answer.Body = agentMark(r.Text)
 	}
 	if log != "" {
 		answer.Files = []File{{Name: "commands-" + t.id + ".txt", Type: "text/plain", Data: []byte(log)}}
 	}
 	return state, answer
+}
+
+// agentMark tells the agent's words from the bot's own: no state of the bot begins like that. Where a mark in front would
+// spoil the markup, it stands on a line of its own.
+func agentMark(text string) string {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "**") || !strings.ContainsAny(text[:1], "#>-+*|`~0123456789") {
+		return "🤖 " + text
+	}
+	return "🤖\n\n" + text
 }
 
 // modelDown says once a turn, at the first sign, that the model does not answer and what still works.
@@ -261,7 +289,7 @@ func (b *Bot) modelDown(t *turn, n agentrun.Notice) {
 	t.told = t.told || n.Model
 	t.mu.Unlock()
 	if first {
-		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: b.verbChoices()})
+		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: b.verbChoices(), Quiet: true}) // the failure, if it comes to that, is the push
 	}
 }
 
@@ -271,19 +299,27 @@ func (b *Bot) stop(m Message, id string) {
 	t := b.turns[m.Place]
 	b.mu.Unlock()
 	if t == nil || id != "" && id != t.id {
-		b.answer(m, "Nothing runs in this thread. To stop the VM itself, type `vm stop`.")
+		if v := b.under(m.Place); v != "" {
+			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one. No turn of the agent runs here.")
+			return
+		}
+		b.answer(m, nothingRuns)
 		return
 	}
 	<-t.ready
 	stopped := make(chan agentrun.Stopped, 1)
 	t.mu.Lock()
-	again := t.stopped != nil
-	if !again {
+	again, ended := t.stopped != nil, t.ended
+	if !again && !ended {
 		t.stopped, t.stopper = stopped, m.Name
 		t.view.trail = "Stopping …"
 	}
 	t.mu.Unlock()
-	if again {
+	switch {
+	case ended:
+		b.answer(m, "The turn has just ended by itself; nothing was left to stop.")
+		return
+	case again:
 		return
 	}
 	b.record(b.work, m.Place, m.From, "stop", t.id, "asked", "")
@@ -292,22 +328,33 @@ func (b *Bot) stop(m Message, id string) {
 	stopped <- t.run.Stop(b.work)
 }
 
+const nothingRuns = "No turn of the agent runs in this thread. An open card is declined with `cancel CODE`. To stop the VM itself, type `vm stop`."
+
 func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text string) {
 	if n := len(s.Left); n > 0 {
 		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
 		return state, fmt.Sprintf("%s (%v). I tried for %s; end them on the machine where I run.", state, s.Left, span(s.Took))
 	}
 	state = "⏹ Stopped after " + clock(took)
-	text = "⏹ Stopped by " + plain(who, 40) + ". "
+	text = "⏹ The agent was stopped by " + plain(who, 40) + ".\n"
 	if s.Ended == 0 {
 		text += "I looked: nothing of this turn is running."
 	} else {
 		text += plural(s.Ended, "process of this turn was", "processes of this turn were") + " ended; I looked, none is left."
 	}
 	if s.Remote {
-		text += " What it started on the VM may run on until its own `timeout`."
+		text += "\nWhat an ssh had started on the far side may still run there; I cannot look."
 	}
 	return state, text
+}
+
+// heard notes who speaks: a confirmation by a second person is not one by somebody who asked.
+func (t *turn) heard(who auth.Person) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.Contains(t.speakers, who) {
+		t.speakers = append(t.speakers, who)
+	}
 }
 
 func (t *turn) draw() []Text {

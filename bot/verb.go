@@ -19,9 +19,9 @@ import (
 type operation struct {
 	verb      pve.Verb
 	place     Place
-	by        auth.Person // who asked, or confirmed
-	name      string
-	requester string // who asked, where a confirmation was needed
+	asked     string // the people who asked, as recorded
+	confirmed string // the person who confirmed, where that was needed
+	name      string // who is named in the thread
 	agent     bool   // the agent reads the report itself; only changes are shown in the thread
 }
 
@@ -31,72 +31,124 @@ const reachWait = 90 * time.Second
 // verb runs a verb of a person: at once if it only looks, else after a confirmation.
 func (b *Bot) verb(m Message, v pve.Verb) {
 	if v.Changes() {
-		b.offer(b.cut, request{place: m.Place, verb: v, requester: m.From, name: m.Name})
+		b.offer(b.cut, request{place: m.Place, verb: v, requesters: []auth.Person{m.From}, name: m.Name})
 		return
 	}
-	_, _ = b.operate(operation{verb: v, place: m.Place, by: m.From, name: m.Name}, nil)
+	_, _ = b.operate(operation{verb: v, place: m.Place, asked: m.From.String(), name: m.Name}, nil)
 }
 
 // operate runs a verb and tells the thread, step by step and with a result of its own. Nothing here needs the model or a
 // working store. A change goes on whatever happens to the turn or the chat: half a cycle is worse than a slow exit.
 func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
+	if !b.beginVerb() {
+		b.say(o.place, Text{Body: fmt.Sprintf("⏹ %s was not begun: I am restarting. Say it again in a minute.", o.verb)})
+		return refusal(o.verb, "bgbot is restarting; nothing was done.")
+	}
 	rec := store.Operation{
 		ID: uuid.NewString()[:8], Verb: string(o.verb), VMID: b.VM.ID, Place: store.Place(o.place),
-		Actor: o.by.String(), Confirmer: o.requester, Began: time.Now(),
+		Actor: o.asked, Confirmer: o.confirmed, Began: time.Now(),
 	}
 	b.Store.BeginOperation(b.work, rec)
-	b.record(b.work, o.place, o.by, "verb", string(o.verb), "started", rec.ID)
-
-	view := &opView{verb: o.verb, vm: b.VM.Name, by: o.name, began: rec.Began}
-	var mu sync.Mutex // guards view
-	var shown *live
-	if !o.agent || o.verb.Changes() {
-		delay := 700 * time.Millisecond // a quick answer needs no progress
-		if o.verb.Changes() {
-			delay = 0
-		}
-		shown = b.out[o.place.Chat].show(b.work, o.place, delay, func() []Text {
-			mu.Lock()
-			defer mu.Unlock()
-			return view.page(time.Now())
-		}, nil)
-		defer shown.close()
+	b.recordVerb(o, "started", rec.ID)
+	if o.verb.Changes() {
+		b.outdate(o)
 	}
+	p := b.progress(o, rec.Began)
 	report, err := b.Gate.Run(b.work, o.verb, func(s pve.Step) {
-		mu.Lock()
-		view.add(s, time.Now())
-		mu.Unlock()
-		if shown != nil {
-			shown.touch()
-		}
+		p.add(s)
 		if step != nil {
 			step(s)
 		}
 	})
-	reached := b.reached(o, report, err, func(s pve.Step) {
-		mu.Lock()
-		view.add(s, time.Now())
-		mu.Unlock()
-		shown.touch()
-	})
+	up := b.reached(o, report, err, p.add)
+	b.verbs.Done()
+
 	took := time.Since(rec.Began)
-	result := b.resultText(o, report, err, reached, took)
+	result := b.resultText(o, report, err, up, took)
 	rec.Ended, rec.GateOp, rec.Exit, rec.Text = time.Now(), report.Result.Op, int(report.Result.Exit), firstLine(result.Body)
-	b.Store.EndOperation(b.work, rec)
-	b.record(b.work, o.place, o.by, "verb", string(o.verb), firstLine(result.Body), rec.ID)
+	b.recordVerb(o, firstLine(result.Body), rec.ID)
 	if err != nil {
 		b.Log.Error("verb failed", "verb", string(o.verb), "op", rec.ID, "err", err)
 	}
-	if shown != nil {
-		mu.Lock()
+	told := p.live == nil
+	if !told {
 		mark, _, _ := strings.Cut(result.Body, " ") // a refused verb must not look done
-		view.over = fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(took))
-		mu.Unlock()
-		shown.close()
+		p.close(fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(took)))
 		result.Body += b.trouble()
-		b.say(o.place, result)
+		told = b.say(o.place, result) != ""
+	}
+	if told { // otherwise the next start asks the host and tells the thread
+		b.Store.EndOperation(b.work, rec)
 	}
 	return report, err
+}
+
+// under is the verb that is under way in a place, or nothing.
+func (b *Bot) under(p Place) string {
+	for _, o := range b.Store.OpenOperations(b.work) {
+		if o.Place == store.Place(p) {
+			return o.Verb
+		}
+	}
+	return ""
+}
+
+// beginVerb lets a verb begin unless shutdown has; shutdown waits for those that began.
+func (b *Bot) beginVerb() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing {
+		return false
+	}
+	b.verbs.Add(1)
+	return true
+}
+
+func (b *Bot) recordVerb(o operation, outcome, id string) {
+	b.Store.Record(b.work, store.Entry{
+		At: time.Now(), Actor: o.asked, Act: "verb", Chat: o.place.Chat, Channel: o.place.Channel, Thread: o.place.Thread,
+		Subject: string(o.verb), Outcome: outcome, Text: strings.TrimSpace(id + " " + o.confirmed),
+	})
+}
+
+// progress is the live message of a running verb; the agent's looking has none.
+type progress struct {
+	mu   sync.Mutex // guards view
+	view *opView
+	live *live
+}
+
+func (b *Bot) progress(o operation, began time.Time) *progress {
+	p := &progress{view: &opView{verb: o.verb, vm: b.VM.Name, by: o.name, began: began}}
+	if o.agent && !o.verb.Changes() {
+		return p
+	}
+	delay := 700 * time.Millisecond // a quick answer needs no progress
+	if o.verb.Changes() {
+		delay = 0
+	}
+	p.live = b.out[o.place.Chat].show(b.work, o.place, delay, func() []Text {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.view.page(time.Now())
+	}, nil)
+	return p
+}
+
+func (p *progress) add(s pve.Step) {
+	p.mu.Lock()
+	p.view.add(s, time.Now())
+	p.mu.Unlock()
+	if p.live != nil {
+		p.live.touch()
+	}
+}
+
+func (p *progress) close(state string) {
+	p.mu.Lock()
+	p.view.over = state
+	p.mu.Unlock()
+	p.live.close()
 }
 
 // reach is what is known of the VM's SSH after a change.
@@ -115,7 +167,7 @@ func (b *Bot) reached(o operation, r pve.Report, err error, step func(pve.Step))
 	began := time.Now()
 	name := "SSH to " + b.VM.Name
 	step(pve.Step{Step: name, State: pve.StepStart})
-	ctx, cancel := context.WithTimeout(b.work, reachWait)
+	ctx, cancel := context.WithTimeout(b.cut, reachWait) // shutdown waits for the verb, not for a guest that boots
 	defer cancel()
 	for {
 		last := b.Reach(ctx)
@@ -123,9 +175,12 @@ func (b *Bot) reached(o operation, r pve.Report, err error, step func(pve.Step))
 			step(pve.Step{Step: name, State: pve.StepOK, Text: "answered"})
 			return reach{asked: true, took: time.Since(began)}
 		}
-		var key interface{ HostKeyChanged() bool }
-		changed := errors.As(last, &key) && key.HostKeyChanged()
+		lost, ok := errors.AsType[*pve.Unreachable](last)
+		changed := ok && lost.Why == pve.HostKeyChanged // waiting does not change it back
 		// A refused connection costs the guest nothing; a login each second is no sin for PerSourcePenalties (OpenSSH 9.8).
+		if b.cut.Err() != nil {
+			last = &says{"I am shutting down and did not wait for it."}
+		}
 		if changed || sleep(ctx, time.Second) != nil {
 			step(pve.Step{Step: name, State: pve.StepFail, Text: message(last)})
 			return reach{asked: true, err: last, took: time.Since(began)}
@@ -143,16 +198,19 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	first, rest, _ := strings.Cut(strings.TrimSpace(printable(r.Result.Text)), "\n")
 	first = plain(first, 200)
 	switch {
-	case err != nil:
-		t.Body = fmt.Sprintf("❌ %s: %s", o.verb, message(err))
+	case err != nil: // it has said all, the host's words included
+		first, rest, _ = strings.Cut(message(err), "\n")
+		t.Body = fmt.Sprintf("❌ %s: %s", o.verb, plain(first, 600))
 	case !o.verb.Changes():
 		t.Body = statusMark(r) + " " + b.VM.Name + ": " + first
 	case r.Result.Exit == pve.Done && o.verb == pve.Stop:
 		t.Body = fmt.Sprintf("⏹ %s is stopped after %s (%s).\n%s", b.VM.Name, span(took), who, first)
+	case up.asked && up.err == nil && o.verb == pve.Start && strings.Contains(first, "already"):
+		t.Body = fmt.Sprintf("✅ %s runs already; nothing was changed (%s). SSH answered.\n%s", b.VM.Name, who, first)
 	case up.asked && up.err == nil:
 		t.Body = fmt.Sprintf("✅ %s is back after %s (%s). SSH answered.\n%s", b.VM.Name, span(took), who, first)
 	case up.asked:
-		t.Body = fmt.Sprintf("🟠 %s was done, but SSH to %s does not answer (%s).\n%s\n%s", o.verb, b.VM.Name, who, message(up.err), first)
+		t.Body = fmt.Sprintf("🟠 %s was done, but SSH to %s does not answer (%s).\n%s\n%s", o.verb, b.VM.Name, who, plain(message(up.err), 400), first)
 	default:
 		t.Body = fmt.Sprintf("%s %s: %s (%s)", exitMark(r.Result.Exit), o.verb, first, who)
 	}
@@ -166,8 +224,14 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	if r.Result.Verdict != "" && !strings.Contains(r.Result.Text, r.Result.Verdict) {
 		t.Body += "\n" + plain(r.Result.Verdict, 300)
 	}
-	if o.verb == pve.Status && err == nil {
+	switch {
+	case o.verb == pve.Status && err == nil:
 		t.Choices = b.nextChoices(r)
+	case o.verb.Changes() && (err != nil || r.Result.Exit != pve.Done || up.err != nil):
+		t.Choices = []Choice{b.verbChoice(pve.Status), b.verbChoice(pve.Forensics), b.verbChoice(pve.Cycle)}
+		if o.verb == pve.Reset && err == nil {
+			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
+		}
 	}
 	return t
 }
@@ -184,7 +248,7 @@ func (b *Bot) verbChoices() []Choice {
 	return []Choice{b.verbChoice(pve.Status), b.verbChoice(pve.Forensics), b.verbChoice(pve.Cycle)}
 }
 
-// verbChoice is a button for a verb. A change still asks for its confirmation, so no button is dangerous by itself.
+// verbChoice is a button for a verb. A change is coloured as one, though all that the button does is ask.
 func (b *Bot) verbChoice(v pve.Verb) Choice {
 	label := strings.ToUpper(string(v[:1])) + string(v[1:])
 	if v.Changes() {
@@ -208,7 +272,7 @@ func statusMark(r pve.Report) string {
 	case r.Result.Exit != pve.Done:
 		return exitMark(r.Result.Exit)
 	case r.Result.Status == "running":
-		return "🟢"
+		return "🔵" // QEMU runs; that says nothing about the guest
 	case r.Result.Status == "stopped":
 		return "⏹"
 	default:

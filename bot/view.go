@@ -7,11 +7,15 @@ import (
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/pve"
 )
 
 // pageSize is the most runes of one live message; what grows beyond it goes on in another. Slack refuses an edit of more
 // than 4,000 characters (measured by others as msg_too_long), and a phone scrolls badly in a long message.
 const pageSize = 3200
+
+// mostOutput is how much of one command's output the file beside the answer keeps, in runes.
+const mostOutput = 40_000
 
 // view is what a turn looks like: events in, CommonMark out. It does no I/O and is not safe for concurrent use.
 type view struct {
@@ -23,7 +27,7 @@ type view struct {
 	over  string // the state line of a turn that has ended
 	steps int
 	cut   string // the command that the end of the turn cut
-	most  int // pages drawn so far: what is in the chat once cannot be taken back, only emptied
+	most  int    // pages drawn so far: what is in the chat once cannot be taken back, only emptied
 }
 
 type item struct {
@@ -61,7 +65,7 @@ func (v *view) add(e agentrun.Event, now time.Time) {
 	case agentrun.ToolResult:
 		v.result(e)
 	case agentrun.Folded:
-		v.note("↪ your message was passed on to the running turn")
+		v.note("↪ passed on to the agent")
 	case agentrun.Notice:
 		v.trail = e.Text
 	case agentrun.Result:
@@ -87,7 +91,7 @@ func (v *view) result(e agentrun.ToolResult) {
 		it := &v.items[i]
 		if it.tool && it.id == e.ID {
 			it.ended, it.failed, it.denied, it.took = true, e.Failed, e.Denied, e.Took
-			it.output, it.hint = e.Output, hint(it.text, e.Output, e.Failed)
+			it.output, it.hint = cut(e.Output, mostOutput), cut(hint(it.text, e.Output, e.Failed), 200)
 			if e.Failed && (e.Output == "stopped" || e.Output == "no result") { // agentrun's words for a call that never ended
 				v.cut = it.text
 			}
@@ -109,12 +113,15 @@ func hint(command, output string, failed bool) string {
 }
 
 // verdict is a better hint for a tool call that gave a verb to the host: what the host said, in one line.
-func (v *view) verdict(call, text string) {
+func (v *view) verdict(call string, verb pve.Verb, text string) bool {
 	for i := range v.items {
-		if v.items[i].tool && v.items[i].id == call {
-			v.items[i].hint = oneLine(text)
+		it := &v.items[i]
+		if it.tool && it.id == call && slices.Contains(powerVerbs(it.text), verb) {
+			it.hint = oneLine(text)
+			return true
 		}
 	}
+	return false
 }
 
 // end sets the state line of a turn that is over and takes the answer out of the running text, as it is said again in
@@ -209,7 +216,8 @@ func (it item) draw() string {
 	case !it.ended:
 		return fmt.Sprintf("▸ %s%s", name, code(it.text, 160))
 	case it.denied:
-		return fmt.Sprintf("⊘ %s%s  did not run: %s", name, code(it.text, 160), plain(it.hint, 100))
+		why, _, _ := strings.Cut(it.hint, ": ") // the rest are orders to the agent
+		return fmt.Sprintf("⊘ %s%s  did not run · %s", name, code(it.text, 160), plain(why, 80))
 	case it.failed:
 		return fmt.Sprintf("✗ %s%s  %s · %s", name, code(it.text, 160), span(it.took), plain(it.hint, 80))
 	case it.hint == "":

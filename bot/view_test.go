@@ -29,7 +29,7 @@ func TestATurnAsAPhoneShowsIt(t *testing.T) {
 	want := "⏳ Working 0:14 · `ssh devvm uptime`\n\n" +
 		"I look at the disk.\n\n" +
 		"✓ `ssh devvm 'df -h'`  1.2 s · Filesystem Size  \n" +
-		"⊘ ``ssh devvm `reboot` ``  did not run: not now  \n" +
+		"⊘ ``ssh devvm `reboot` ``  did not run · not now  \n" +
 		"▸ `ssh devvm uptime`"
 	want = strings.Replace(want, "``ssh devvm `reboot` ``", "`` ssh devvm `reboot` ``", 1)
 	if len(pages) != 1 || pages[0].Body != want {

@@ -165,21 +165,29 @@ type Log struct {
 // Load reads the YAML file at path, then environ, which wins. An empty path means environment and defaults only; an
 // empty variable counts as unset. Any error is an [*Invalid], which lists everything that is wrong at once.
 func Load(path string, environ []string) (*Config, error) {
-	cfg := new(Config)
+	cfg, _, err := LoadWithout(path, environ)
+	return cfg, err
+}
+
+// LoadWithout is Load for the ways in that must work when other things do not: what is wrong with a key that begins with
+// one of spare is no error but comes back in ignored, a line each, and the key's value is not to be used.
+func LoadWithout(path string, environ []string, spare ...string) (cfg *Config, ignored []string, err error) {
+	cfg = new(Config)
 	p := &problems{path: path}
 	given := readFile(path, p)
 	if err := p.err(); err != nil && given == nil {
-		return nil, err
+		return nil, nil, err
 	}
 	fromEnv := readEnviron(environ, p)
 	decode(cfg, given, fromEnv, p)
 	resolveSecrets(cfg, p)
 	checkOwnFile(cfg, path, given, p)
 	cfg.validate(p)
+	ignored = p.spare(spare)
 	if err := p.err(); err != nil {
-		return nil, err
+		return nil, ignored, err
 	}
-	return cfg, nil
+	return cfg, ignored, nil
 }
 
 // Chats names the chat services that are configured.

@@ -48,6 +48,19 @@ func (p *problems) add(key, format string, args ...any) {
 	p.lines = append(p.lines, key+": "+fmt.Sprintf(format, args...))
 }
 
+// spare takes out the problems of keys that begin with one of prefixes.
+func (p *problems) spare(prefixes []string) (lines []string) {
+	p.lines = slices.DeleteFunc(p.lines, func(line string) bool {
+		spared := slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(line, prefix) })
+		if spared {
+			lines = append(lines, line)
+		}
+		return spared
+	})
+	slices.Sort(lines)
+	return lines
+}
+
 // unreadable says why key could not be read, and that nothing more need be said about it.
 func (p *problems) unreadable(key, format string, args ...any) {
 	p.add(key, format, args...)

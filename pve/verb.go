@@ -68,11 +68,11 @@ func (v Verb) Explain() string {
 	case Start:
 		return "starts the VM if it is stopped"
 	case Reset:
-		return "warm reset: the guest reboots inside the same QEMU, which a wedged QEMU does not survive"
+		return "reboots the guest inside the same QEMU process; does not cure a wedged QEMU"
 	case Stop:
 		return "stops QEMU at once; unsaved guest memory is lost"
 	case Cycle:
-		return "stop, then start: a fresh QEMU that applies staged config; unsaved guest memory is lost"
+		return "stops QEMU and starts a fresh one, with staged config; unsaved guest memory is lost"
 	default:
 		return "is not a verb"
 	}

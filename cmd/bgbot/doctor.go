@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -15,8 +16,8 @@ import (
 
 func runDoctor(ctx context.Context, e env, args []string) (int, error) {
 	fs := flags(e, "doctor", `
-Checks everything that bgbot needs and says for each failing piece how to mend it. It changes nothing: the gate is
-only asked for its status, and a store that is in use is left alone. Exits 1 if a check failed.`)
+Checks everything that bgbot needs and says for each failing piece how to mend it. The gate is only asked for its
+status; the store is opened, so stop a bgbot that uses it first. Exits 1 if a check failed.`)
 	path := fs.String("c", "", "the configuration `file`")
 	if _, err := parse(fs, args, 0); err != nil {
 		return exitUsage, err
@@ -93,6 +94,7 @@ func (d *doctor) claude(ctx context.Context, s settings, cfg *config.Config) {
 		_ = runner.Close(ctx) // nothing runs
 	}
 	d.check("claude", "version "+agentrun.Pinned+" is there", err)
+	err = nil
 	if !cfg.Agent.APIKey.Given() && !cfg.Agent.OAuthToken.Given() && a.BaseURL == "" {
 		err = fmt.Errorf("agent.api_key_file: no key for the model; set it, or agent.oauth_token_file (from `claude setup-token`)")
 	}
@@ -104,7 +106,10 @@ func (d *doctor) store(ctx context.Context, s settings) {
 	if err == nil {
 		var db *store.Store
 		if db, err = store.Open(ctx, s.storeURL, logger(d.e.err, "error", "text", mask(s.secrets))); err == nil {
-			err = db.Close()
+			if trouble := db.Trouble(); trouble != "" { // it would work from memory
+				err = errors.New("store.url: " + trouble)
+			}
+			err = errors.Join(err, db.Close())
 		}
 	}
 	d.check("store", "opens and closes in "+filepath.Clean(dir), err)

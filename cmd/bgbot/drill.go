@@ -46,7 +46,7 @@ func runDrill(ctx context.Context, e env, args []string) (int, error) {
 			return exitError, err
 		}
 		defer func() { _ = w.Close() }() // a log
-		log = logger(w, "debug", "text", func(s string) string { return s })
+		log = logger(w, "debug", "text", mask([]string{lookup(e.environ, "ANTHROPIC_API_KEY"), lookup(e.environ, "CLAUDE_CODE_OAUTH_TOKEN")}))
 	}
 	l, err := lab.Start(ctx, lab.Options{Scenario: f.scenario, BreakModel: f.breakModel, Fast: f.auto, Transcript: e.out, Log: log})
 	if err != nil {
@@ -67,12 +67,12 @@ func drillArgs(e env, args []string) (drillFlags, error) {
 	var f drillFlags
 	fs := flags(e, "drill", about.String())
 	fs.BoolVar(&f.auto, "auto", false, "play the operator too, print the transcript and the score; exits 0 only if the VM was really recovered")
-	fs.BoolVar(&f.live, "live", false, "use a real model: a key in ANTHROPIC_API_KEY or a token in CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`)")
+	fs.BoolVar(&f.live, "live", false, "use a real model, which then runs its commands on this machine as you: a key in ANTHROPIC_API_KEY or a token in CLAUDE_CODE_OAUTH_TOKEN (from claude setup-token)")
 	fs.BoolVar(&f.breakModel, "break-model", false, "the model refuses connections; the verbs still work")
 	fs.BoolVar(&f.plain, "plain", false, "lines instead of a full screen")
 	fs.StringVar(&f.vm, "vm", "simulated", "which VM: simulated")
-	fs.StringVar(&f.power, "power", "confirm", "what the agent may do with the power verbs: auto, confirm, readonly")
-	fs.StringVar(&f.claude, "claude", "", "the claude CLI, version "+agentrun.Pinned+" (default: PATH, then what `make deps` installed)")
+	fs.StringVar(&f.power, "power", "confirm", "what the agent may do with the power verbs: `auto`, confirm or readonly")
+	fs.StringVar(&f.claude, "claude", "", "the claude CLI as a `path`, version "+agentrun.Pinned+" (default: PATH, then what make deps installed)")
 	fs.StringVar(&f.logFile, "log", "", "write the bot's log to this `file`")
 	words, err := parse(fs, args, 1)
 	f.scenario = "io-stall"
@@ -131,6 +131,7 @@ func (d *drill) settings(ctx context.Context) (settings, error) {
 			Command: claude, Dir: filepath.Join(d.dir, "agent"), Model: "sonnet", BaseURL: d.lab.ModelURL(),
 			APIKey:      func() (string, error) { return "drill-key-that-opens-nothing", nil },
 			Live:        2,
+			StallNotice: 20 * time.Second,
 			TurnTimeout: 10 * time.Minute, IdleTimeout: 5 * time.Minute, Steps: 60, BudgetUSD: 5,
 		},
 	}
@@ -154,9 +155,14 @@ func (d *drill) settings(ctx context.Context) (settings, error) {
 // playByHand is the person's own incident. It watches the VM beside the bot and says when it is really back.
 func (d *drill) playByHand(ctx context.Context, s settings) (int, error) {
 	sc := d.lab.Scenario()
+	files, err := os.MkdirTemp("", "bgbot-drill-files-")
+	if err != nil {
+		return exitError, err
+	}
+	defer func() { _ = os.Remove(files) }() // stays if something was saved there
 	chat, err := console.Open(console.Options{
 		In: d.e.in, Out: d.e.out, Person: s.people[0], Title: "bgbot drill · " + sc.Name, Plain: d.plain,
-		Dir: filepath.Join(os.TempDir(), "bgbot-drill-files"), Environ: d.e.environ,
+		Dir: files, Environ: d.e.environ,
 		Greeting: fmt.Sprintf("**Practice incident: %s.** %s\n\nType for example: `%s`\n\nStuck? %s", sc.Title, sc.Story, sc.Prompt, sc.Hint),
 	})
 	if err != nil {
@@ -250,7 +256,6 @@ func findClaude(ctx context.Context, told string, environ []string) (string, err
 		candidates = append(candidates, path)
 	}
 	cached := filepath.Join(".cache", "claude-"+agentrun.Pinned, "node_modules", ".bin", "claude")
-	candidates = append(candidates, cached)
 	if exe, err := os.Executable(); err == nil {
 		candidates = append(candidates, filepath.Join(filepath.Dir(filepath.Dir(exe)), cached))
 	}

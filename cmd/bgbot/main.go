@@ -24,6 +24,7 @@ func main() {
 		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -66,6 +67,9 @@ func run(ctx context.Context, args, environ []string, in *os.File, out, errOut i
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		usage(out)
 		return exitOK
+	}
+	if args[0] == "--version" || args[0] == "-v" {
+		args[0] = "version"
 	}
 	for _, c := range commands() {
 		if c.name != args[0] {
@@ -119,10 +123,11 @@ func flags(e env, name, about string) *flag.FlagSet {
 // parse takes flags before, between and behind at most n bare words, as people type them.
 func parse(fs *flag.FlagSet, args []string, n int) (words []string, err error) {
 	for {
-		if err := fs.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
+		switch err := quietly(fs, args); {
+		case errors.Is(err, flag.ErrHelp):
+			fs.Usage()
+			return nil, err
+		case err != nil:
 			return nil, fmt.Errorf("%w; see bgbot %s --help", err, fs.Name())
 		}
 		if fs.NArg() == 0 {
@@ -133,6 +138,18 @@ func parse(fs *flag.FlagSet, args []string, n int) (words []string, err error) {
 		}
 		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
 	}
+}
+
+// quietly parses without the words of package flag, which are the error and the whole help.
+func quietly(fs *flag.FlagSet, args []string) error {
+	out, usage := fs.Output(), fs.Usage
+	defer func() {
+		fs.SetOutput(out)
+		fs.Usage = usage
+	}()
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	return fs.Parse(args)
 }
 
 func runVersion(_ context.Context, e env, _ []string) (int, error) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -42,15 +43,32 @@ type settings struct {
 
 // load reads the configuration of a command.
 func load(path string, environ []string) (*config.Config, error) {
+	cfg, _, err := loadWithout(path, environ)
+	return cfg, err
+}
+
+// loadWithout does not insist on the spare keys, and returns what is wrong with them.
+func loadWithout(path string, environ []string, spare ...string) (cfg *config.Config, ignored []string, err error) {
 	if path == "" {
 		for _, p := range []string{"bgbot.yaml", "/etc/bgbot/bgbot.yaml"} {
-			if _, err := os.Stat(p); err == nil {
-				path = p
-				break
+			info, err := os.Stat(p)
+			if err != nil {
+				continue
 			}
+			if !ours(info) { // it names programs to run: somebody else's folder must not choose them
+				return nil, nil, fmt.Errorf("%s is not yours alone, so it is not read unasked; say -c %s if you trust it", p, p)
+			}
+			path = p
+			break
 		}
 	}
-	return config.Load(path, environ)
+	return config.LoadWithout(path, environ, spare...)
+}
+
+// ours says that only this user or root can write the file.
+func ours(info os.FileInfo) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (owner.Uid == 0 || int(owner.Uid) == os.Geteuid()) && info.Mode().Perm()&0o022 == 0
 }
 
 func fromConfig(c *config.Config) (settings, error) {

@@ -12,13 +12,14 @@ import (
 
 	"golang.org/x/term"
 
+	"bgbot/config"
 	"bgbot/pve"
 )
 
 func runVM(ctx context.Context, e env, args []string) (int, error) {
 	var about strings.Builder
 	about.WriteString("Runs one verb on the Proxmox host's gate. No bot, no model, no store; the exit code is the gate's:\n" +
-		"0 done and verified, 2 rejected, 3 busy, 4 refused, 5 qm failed, 6 not verified in time, 7 the gate failed, 1 not reached.\n\n")
+		"0 done and verified, 2 rejected, 3 busy, 4 refused, 5 qm failed, 6 not verified in time, 7 the gate failed or the outcome is unknown,\n1 nothing was begun: host not reached, configuration, not confirmed.\n\n")
 	for _, v := range pve.Verbs() {
 		fmt.Fprintf(&about, "  %-10s %s\n", v, v.Explain())
 	}
@@ -38,45 +39,59 @@ func runVM(ctx context.Context, e env, args []string) (int, error) {
 	if err != nil {
 		return int(pve.Rejected), err
 	}
-	cfg, err := load(*path, e.environ)
+	// The last way in: what only the bot needs may be wrong.
+	cfg, _, err := loadWithout(*path, e.environ, "ssh", "auth", "slack", "mattermost", "confirm", "agent", "watch", "mirror", "store", "http", "log")
 	if err != nil {
 		return exitError, err
 	}
-	s, err := fromConfig(cfg)
+	to, err := host("the Proxmox host", cfg.Gate)
 	if err != nil {
-		return exitError, err
+		return exitError, fmt.Errorf("gate: %w", err)
 	}
-	if verb.Changes() && !*yes {
-		if err := confirm(ctx, e, verb, s.vm.Name); err != nil {
-			return exitError, err
-		}
-	}
-	log := logger(e.err, "error", "text", mask(s.secrets))
-	gate := pve.NewClient(s.gate, s.vm.ID, log)
+	gate := pve.NewClient(to, cfg.VM.VMID, logger(e.err, "error", "text", mask(nil)))
 	defer func() { _ = gate.Close() }() // the answer is in
+	if verb.Changes() {
+		if !*yes {
+			if err := confirm(ctx, e, gate, verb, cfg); err != nil {
+				return exitError, err
+			}
+		}
+		ctx = context.WithoutCancel(ctx) // ^C does not cut a change
+	}
 	began := time.Now()
-	report, err := gate.Run(context.WithoutCancel(ctx), verb, func(st pve.Step) { // ^C does not cut a change
-		if st.Name == "" {
+	report, err := gate.Run(ctx, verb, func(st pve.Step) {
+		if st.Name == "" && st.Step != "op" {
 			fmt.Fprintf(e.err, "%5.1fs  %-5s %-12s %s\n", time.Since(began).Seconds(), st.State, st.Step, st.Text)
 		}
 	})
-	if report.Result.Text != "" {
-		fmt.Fprintln(e.out, report.Result.Text)
-	}
 	if *dir != "" {
-		err = errors.Join(err, save(e, *dir, report.Files))
+		if err := save(e, *dir, report.Files); err != nil {
+			fmt.Fprintln(e.err, "the evidence was not saved:", err)
+		}
 	}
-	if err != nil {
+	if _, unreached := errors.AsType[*pve.Unreachable](err); unreached {
 		return exitError, err
 	}
+	if err != nil { // the outcome may be unknown: not "not reached", which a script would try again
+		return int(pve.Broken), err
+	}
+	fmt.Fprintln(e.out, report.Result.Text)
 	return int(report.Result.Exit), nil
 }
 
-func confirm(ctx context.Context, e env, v pve.Verb, vm string) error {
+func confirm(ctx context.Context, e env, gate *pve.Client, v pve.Verb, cfg *config.Config) error {
 	if !term.IsTerminal(int(e.in.Fd())) {
-		return fmt.Errorf("%s changes %s; without a terminal to ask on, say --yes", v, vm)
+		return fmt.Errorf("%s changes %s; without a terminal to ask on, say --yes", v, cfg.VM.Name)
 	}
-	fmt.Fprintf(e.err, "%s: %s.\nType %s to go on: ", v, v.Explain(), v)
+	state := "its state is unknown: "
+	look, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if report, err := gate.Run(look, pve.Status, func(pve.Step) {}); err != nil {
+		state += sentence(err)
+	} else {
+		state = report.Result.Text
+	}
+	fmt.Fprintf(e.err, "%s (VM %d on %s): %s\nA %s %s.\nType %s to go on: ", cfg.VM.Name, cfg.VM.VMID, cfg.Gate.Address, state, v, v.Explain(), v)
 	typed := make(chan string, 1)
 	go func() { // ends with the process: a read of a terminal cannot be cancelled
 		line, _ := bufio.NewReader(e.in).ReadString('\n')

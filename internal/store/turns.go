@@ -60,7 +60,10 @@ func (s *Store) UpdateTurn(ctx context.Context, id, live, doing string) {
 		s.mu.Unlock()
 		return
 	}
-	t.Live, t.Doing = live, doing
+	if live != "" {
+		t.Live = live
+	}
+	t.Doing = doing
 	w := s.enqueue(turnWrite(t))
 	s.turns[id] = t
 	s.mu.Unlock()
