@@ -6,29 +6,25 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
 // The client's habits.
 const (
-	keepaliveEvery  = 10 * time.Second
-	keepaliveLimit  = 3 * time.Second
-	warmLimit       = 3 * time.Second // for opening a channel on a link that was alive a moment ago
-	resultGrace     = 5 * time.Second // between the gate's result and its exit status
-	linkBudget      = 15 * time.Second
-	maxPause        = 30 * time.Second
-	sessionsAtOnce  = 8 // sshd's MaxSessions is 10
-	firstPause      = 500 * time.Millisecond
-	steadyAfter     = 10 * time.Second
-	statusPatience  = 20 * time.Second // for the link to come back before `status` is asked
-	statusRetryWait = time.Second
+	keepaliveEvery = 10 * time.Second
+	keepaliveLimit = 3 * time.Second
+	warmLimit      = 3 * time.Second // for opening a channel on a link that was alive a moment ago
+	maxPause       = 30 * time.Second
+	firstPause     = 500 * time.Millisecond
+	steadyAfter    = 10 * time.Second
 )
 
 var errClosed = errors.New("the client was closed")
 
-// Client asks the gate of one VM, over one connection that [Client.Keep] holds warm. Its methods may be called from
-// many goroutines at once.
+// Client asks the gate of one VM, over one connection that [Client.Keep] holds warm. A connection full of
+// commands that the host does not end is replaced. Its methods may be called from many goroutines at once.
 type Client struct {
 	host Host
 	vmid int
@@ -39,12 +35,14 @@ type Client struct {
 	close   context.CancelCauseFunc
 
 	dialing chan struct{} // one dial at a time
-	slots   chan struct{} // sessions on the host
 
 	keepaliveEvery, keepaliveLimit time.Duration
+	pace                           pace
 
-	mu     sync.Mutex // guards link, closed, and wg against Close
-	link   *link      // nil or the newest one
+	mu     sync.Mutex    // guards the rest, all that links say so of, and wg against Close
+	link   *link         // nil or the newest one
+	old    []*link       // retired, and still listened to
+	freed  chan struct{} // closed and made anew when there may be room again
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -53,8 +51,8 @@ type Client struct {
 func NewClient(h Host, vmid int, log *slog.Logger) *Client {
 	c := &Client{
 		host: h, vmid: vmid, log: log.With("host", h.Name),
-		dialing: make(chan struct{}, 1), slots: make(chan struct{}, sessionsAtOnce),
-		keepaliveEvery: keepaliveEvery, keepaliveLimit: keepaliveLimit,
+		dialing: make(chan struct{}, 1), freed: make(chan struct{}),
+		keepaliveEvery: keepaliveEvery, keepaliveLimit: keepaliveLimit, pace: usual(),
 	}
 	c.closing, c.close = context.WithCancelCause(context.Background())
 	return c
@@ -81,6 +79,9 @@ func (c *Client) Keep(ctx context.Context) {
 			said = ""
 			up := time.Now()
 			select {
+			case <-l.retired:
+				c.log.WarnContext(ctx, "link is full of commands that do not end, taking another one")
+				continue
 			case <-l.gone:
 				c.log.WarnContext(ctx, "link was lost", "err", l.why)
 			case <-ctx.Done():
@@ -100,10 +101,13 @@ func (c *Client) Keep(ctx context.Context) {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	l := c.link
+	links := slices.Clone(c.old)
+	if c.link != nil {
+		links = append(links, c.link)
+	}
 	c.mu.Unlock()
 	c.close(errClosed)
-	if l != nil {
+	for _, l := range links {
 		l.fail(errClosed)
 	}
 	c.wg.Wait()
@@ -145,7 +149,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{client: client, gone: make(chan struct{})}
+	l := newLink(client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -158,7 +162,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		l.die.Do(func() { l.why = fmt.Errorf("the host ended the connection: %w", err) })
 		close(l.gone)
 	})
-	c.wg.Go(func() { l.watch(c.keepaliveEvery, c.keepaliveLimit, func() bool { return len(c.slots) > 0 }) })
+	c.wg.Go(func() { l.watch(c.keepaliveEvery, c.keepaliveLimit, func() bool { return c.busy(l) }) })
 	return l, nil
 }
 
@@ -179,38 +183,37 @@ func (c *Client) warm() *link {
 
 // start opens a channel for the verb, on the warm link or on a new one. As long as it returns an error, nothing was run.
 func (c *Client) start(ctx context.Context, v Verb) (*session, error) {
-	cold := c.warm() == nil
+	cold := false
 	for {
+		if ctx.Err() != nil {
+			return nil, c.host.unreachable(Stuck, context.Cause(ctx))
+		}
+		cold = cold || c.warm() == nil
 		l, err := c.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil, c.host.unreachable(Stuck, context.Cause(ctx))
+		s, again, err := c.admit(l, v)
+		if err != nil {
+			return nil, c.host.unreachable(Closed, err)
 		}
-		s := newSession()
-		c.mu.Lock()
-		if c.closed {
-			c.mu.Unlock()
-			<-c.slots
-			return nil, c.host.unreachable(Closed, errClosed)
+		if s == nil {
+			select {
+			case <-again:
+				continue
+			case <-ctx.Done():
+				return nil, c.host.unreachable(Stuck, context.Cause(ctx))
+			}
 		}
-		c.wg.Go(func() {
-			defer func() { <-c.slots }()
-			s.run(l.client, string(v))
-		})
-		c.mu.Unlock()
 		limit := warmLimit
 		if cold {
 			limit = sessionLimit
 		}
-		if err = s.open(ctx, l, limit); err == nil {
+		if err = s.open(ctx, limit); err == nil {
 			s.proceed <- struct{}{}
 			return s, nil
 		}
-		close(s.left)
+		c.leave(s)
 		if refused := c.host.refusal(err); refused != nil {
 			return nil, refused
 		}

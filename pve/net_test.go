@@ -56,12 +56,14 @@ type wire struct {
 	mu    sync.Mutex // guards the rest
 	lines []*line
 	dials int
+	open  int
 }
 
 // line is one connection through the wire.
 type line struct {
 	near, far net.Conn
 	flows     chan struct{} // closed while bytes flow, and again when the line was cut
+	end       sync.Once
 }
 
 func newWire(t testing.TB, target string) *wire {
@@ -99,11 +101,17 @@ func (w *wire) carry(near net.Conn) {
 	w.mu.Lock()
 	w.lines = append(w.lines, l)
 	w.dials++
+	w.open++
 	w.mu.Unlock()
 	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
 		w.wg.Go(func() {
 			_, _ = io.Copy(gated{w, l, way[1]}, way[0])
 			_, _ = near.Close(), far.Close()
+			l.end.Do(func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.open--
+			})
 		})
 	}
 }
@@ -155,4 +163,11 @@ func (w *wire) dialled() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dials
+}
+
+// links counts the connections that are up.
+func (w *wire) links() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.open
 }

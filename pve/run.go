@@ -10,13 +10,48 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// pace is how much time the parts of a run have.
+type pace struct {
+	budget   func(Verb) time.Duration
+	link     time.Duration // to get to the host, before the gate begins
+	grace    time.Duration // between the gate's result and its exit status, out of what is left of the others
+	patience time.Duration // for the link to come back before `status` is asked
+	retry    time.Duration // between two tries to ask it
+}
+
+func usual() pace {
+	return pace{Verb.Budget, 15 * time.Second, 5 * time.Second, 20 * time.Second, time.Second}
+}
+
+// once is the longest that asking one time takes.
+func (p pace) once(v Verb) time.Duration { return p.budget(v) + p.link }
+
+// limit is the longest of all: a change of which the outcome is unknown is followed by a `status`, and a verb that
+// changes nothing is asked once more if the link breaks.
+func (p pace) limit(v Verb) time.Duration {
+	if v.Changes() {
+		return p.once(v) + p.patience + p.once(Status)
+	}
+	return 2 * p.once(v)
+}
+
+// Limit is the longest that [Client.Run] takes for the verb: getting to the host, the gate's Budget, its result, and
+// asking again or asking `status` when the link breaks. Whoever waits for a Run, or for the relay, needs to wait as long.
+// It is 0 for what is no verb.
+func (v Verb) Limit() time.Duration {
+	if v.Budget() == 0 {
+		return 0
+	}
+	return usual().limit(v)
+}
+
 // Run asks the gate for one verb and follows it to its end. step is called for each step as it comes in, with its file,
 // on the caller's goroutine; it may be nil. The gate's verdict, also a bad one, is Report.Result with a nil error.
 // An error is a [*NotAVerb], an [*Unreachable] (nothing was run), a [*NoGate] or an [*Unknown]; the report then holds
 // what is known, with Exit [Broken].
 //
-// Run ends by the verb's Budget and some seconds for the connection. When ctx ends earlier, Run returns at once; a change
-// that was sent goes on at the host. A change is never sent twice.
+// Run ends by the verb's [Verb.Limit], the time that step takes left out. When ctx ends earlier, Run returns at once; a
+// change that was sent goes on at the host. A change is never sent twice, and never waits behind verbs that change nothing.
 func (c *Client) Run(ctx context.Context, v Verb, step func(Step)) (Report, error) {
 	began := time.Now()
 	report := Report{Result: Result{Verb: v, VMID: c.vmid, Exit: Broken, At: began}}
@@ -28,6 +63,9 @@ func (c *Client) Run(ctx context.Context, v Verb, step func(Step)) (Report, erro
 		return report, c.host.unreachable(Closed, err)
 	}
 	defer leave()
+	limit := c.pace.limit(v)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no result within %s", limit))
+	defer cancel()
 	if step == nil {
 		step = func(Step) {}
 	}
@@ -50,7 +88,7 @@ func (c *Client) Run(ctx context.Context, v Verb, step func(Step)) (Report, erro
 
 // once runs the verb one time. For a change an error after the command was sent is an [*Unknown].
 func (c *Client) once(ctx context.Context, v Verb, step func(Step)) (Report, error) {
-	limit := v.Budget() + linkBudget
+	limit := c.pace.once(v)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no result within %s", limit))
 	defer cancel()
 	r := &reading{report: Report{Result: Result{Verb: v, VMID: c.vmid, Exit: Broken, At: time.Now()}}}
@@ -78,7 +116,7 @@ func (c *Client) once(ctx context.Context, v Verb, step func(Step)) (Report, err
 
 // follow reads the session until its end, and fills the report.
 func (c *Client) follow(ctx context.Context, s *session, r *reading, step func(Step)) error {
-	defer close(s.left)
+	defer c.leave(s)
 	var grace <-chan time.Time
 	for {
 		select {
@@ -90,7 +128,7 @@ func (c *Client) follow(ctx context.Context, s *session, r *reading, step func(S
 				step(*st)
 			}
 			if r.done && grace == nil {
-				grace = time.After(resultGrace)
+				grace = time.After(c.pace.grace)
 			}
 		case <-grace:
 			// A gate with a thread stuck in the host's disk cannot exit, and has yet said all it had to say.
@@ -155,10 +193,10 @@ func (c *Client) statusAfter(ctx context.Context) (*Result, error) {
 		if err == nil {
 			return &report.Result, nil
 		}
-		if ctx.Err() != nil || time.Since(begin) > statusPatience {
+		if ctx.Err() != nil || time.Since(begin)+c.pace.retry > c.pace.patience {
 			return nil, err
 		}
-		wait(ctx, statusRetryWait)
+		wait(ctx, c.pace.retry)
 	}
 }
 

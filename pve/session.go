@@ -16,6 +16,14 @@ type link struct {
 	gone   chan struct{} // closed when the connection has ended
 	die    sync.Once
 	why    error // guarded by die; read after gone
+
+	// Guarded by Client.mu.
+	sessions map[*session]bool // what the host has not ended yet; true while somebody listens
+	retired  chan struct{}     // closed when it takes no more sessions
+}
+
+func newLink(client *ssh.Client) *link {
+	return &link{client: client, gone: make(chan struct{}), sessions: map[*session]bool{}, retired: make(chan struct{})}
 }
 
 // fail ends the connection, and with it all that waits on it.
@@ -54,10 +62,13 @@ func (l *link) watch(every, patience time.Duration, busy func() bool) {
 // session is one command on a link. Its goroutine belongs to the client and may outlive the Run that began it: closing
 // a session does not end a forced command (measured), so a Run that gives up leaves it behind until the host is done.
 type session struct {
+	link *link
+	verb Verb
+
 	opened  chan error    // one value: nil when the channel is open
 	proceed chan struct{} // the go-ahead; nothing that could run was sent before
 	left    chan struct{} // closed when nobody listens any more
-	lines   chan []byte   // closed after the last line
+	lines   chan []byte   // closed after the last line, once run has returned
 	ended   chan error    // one value: how the command ended
 
 	// Valid once lines is closed.
@@ -65,8 +76,9 @@ type session struct {
 	cutLines, cutOutput bool
 }
 
-func newSession() *session {
+func newSession(l *link, v Verb) *session {
 	return &session{
+		link: l, verb: v,
 		opened: make(chan error, 1), proceed: make(chan struct{}), left: make(chan struct{}),
 		lines: make(chan []byte, 16), ended: make(chan error, 1), stderr: capped{max: maxText},
 	}
@@ -74,7 +86,6 @@ func newSession() *session {
 
 // run opens a channel, waits for the go-ahead, and follows the command to its end.
 func (s *session) run(client *ssh.Client, command string) {
-	defer close(s.lines)
 	channel, err := client.NewSession()
 	s.opened <- err
 	if err != nil {
@@ -102,18 +113,18 @@ func (s *session) run(client *ssh.Client, command string) {
 }
 
 // open waits until the channel is open. An error means that the command was not sent.
-func (s *session) open(ctx context.Context, l *link, limit time.Duration) error {
+func (s *session) open(ctx context.Context, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case err := <-s.opened:
 		if _, refused := errors.AsType[*ssh.OpenChannelError](err); err != nil && !refused {
-			l.fail(err)
+			s.link.fail(err)
 		}
 		return err
 	case <-timer.C:
 		err := fmt.Errorf("no answer within %s", limit)
-		l.fail(err)
+		s.link.fail(err)
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
