@@ -23,10 +23,9 @@ type process struct {
 	cmd *exec.Cmd
 }
 
-// configured writes a configuration file for a lab.
-func configured(t *testing.T, l *lab.Lab, cli, model string) (path string) {
+// configured writes a configuration file for a lab into dir.
+func configured(t testing.TB, dir string, l *lab.Lab, cli, model string) (path string) {
 	t.Helper()
-	dir := t.TempDir()
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +110,7 @@ func TestKilledInMidTurn(t *testing.T) {
 	t.Cleanup(func() { _ = model.Close() })
 	must(t, s.add("please look", anthropictest.Answer{Bash: []string{"sleep " + mark + ".5"}}))
 	must(t, s.add("go on", anthropictest.Answer{Text: "I go on."}))
-	cfg := configured(t, l, cli, model.URL())
+	cfg := configured(t, t.TempDir(), l, cli, model.URL())
 
 	p := starts(t, "console", "--plain", "-c", cfg)
 	p.types(t, "devvm is frozen, please look")
