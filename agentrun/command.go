@@ -23,6 +23,7 @@ var reserved = map[string]bool{
 	"ANTHROPIC_API_KEY": true, "ANTHROPIC_AUTH_TOKEN": true, "CLAUDE_CODE_OAUTH_TOKEN": true,
 	keyVariable: true, tokenVariable: true,
 	"CLAUDE_CODE_DISABLE_FILE_MENTIONS": true, "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": true,
+	"CLAUDE_CODE_SHELL": true, "CLAUDE_CODE_SHELL_PREFIX": true, "BASH_ENV": true, "ENV": true,
 }
 
 // The CLI drains and closes the descriptor, so the secret is in no environment (undocumented; measured with CLI 2.1.330).
@@ -40,10 +41,22 @@ func (p place) work() string   { return filepath.Join(p.root, "work") } // the f
 func (p place) home() string   { return filepath.Join(p.root, "home") } // empty: the shell sources what is in it
 func (p place) tmp() string    { return filepath.Join(p.root, "tmp") }
 func (p place) agents() string { return filepath.Join(p.root, "agents.json") }
+func (p place) shell() string  { return filepath.Join(p.root, "cage", shellName) }
+func (p place) rules() string  { return filepath.Join(p.root, "cage", rulesName) }
 
-// furnish makes the folders and writes the agent anew, since the agent's own commands could have changed it.
+// rulesName is the file with the rules of the cage, beside the shell.
+const rulesName = "rules.json"
+
+// transcripts is where the CLI keeps the conversations of all sessions.
+func (c *Config) transcripts() string { return filepath.Join(c.Dir, "claude") }
+
+// furnish makes the folders, empties the home, and writes the agent anew: on a kernel that knows no cage the agent's own
+// commands could have changed them.
 func (c *Config) furnish(p place) error {
-	for _, dir := range []string{c.Dir, p.root, p.work(), p.home(), p.tmp(), filepath.Join(c.Dir, "claude")} {
+	if err := os.RemoveAll(p.home()); err != nil {
+		return err
+	}
+	for _, dir := range []string{c.Dir, p.root, p.work(), p.home(), p.tmp(), c.transcripts()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -98,13 +111,14 @@ func (c *Config) environment(p place, mark string, more map[string]string) []str
 		"CLAUDE_CODE_MAX_RETRIES":                  "4", // 9 s until a refused connection is an error, not 181 s
 		"CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS":       "60000",
 		"API_TIMEOUT_MS":                           "120000", // until the headers of one try, not 600 s
-		"BASH_DEFAULT_TIMEOUT_MS":                  "420000", // above the budget of a cycle and its relay
+		"BASH_DEFAULT_TIMEOUT_MS":                  "600000", // above the longest power verb with its looking for SSH
 		"BASH_MAX_TIMEOUT_MS":                      "600000",
 	}
 	maps.Copy(env, c.Env)
 	maps.Copy(env, more)
 	env[markKey] = mark
-	env["HOME"], env["CLAUDE_CONFIG_DIR"] = p.home(), filepath.Join(c.Dir, "claude")
+	env["HOME"], env["CLAUDE_CONFIG_DIR"] = p.home(), c.transcripts()
+	env["CLAUDE_CODE_SHELL"] = p.shell()
 	env["TMPDIR"], env["CLAUDE_CODE_TMPDIR"] = p.tmp(), p.tmp()
 	if c.BaseURL != "" {
 		env["ANTHROPIC_BASE_URL"] = c.BaseURL

@@ -127,7 +127,7 @@ func (b *Bot) Run(ctx context.Context) error {
 }
 
 // Limit is the longest that an operation takes: the verb with its link, and looking whether SSH answers.
-func Limit() time.Duration { return pve.Cycle.Budget() + time.Minute + reachWait }
+func Limit() time.Duration { return pve.Cycle.Limit() + reachWait }
 
 // farewell is how long the last words may take once no verb runs any more.
 const farewell = 15 * time.Second

@@ -70,26 +70,35 @@ func (c *Console) send(text string) {
 	if c.talk.here().id == "" {
 		c.talk.begin(m.ID)
 	}
-	c.give(m, text)
+	c.give(c.talk.here(), m, text)
 }
 
-// press clicks button n, counted from 1, of the newest message that has some.
+// press clicks the button with number n, and says whether there ever was one.
 func (c *Console) press(n int) bool {
-	e := c.talk.here().offer()
-	if e == nil || n < 1 || n > len(e.choices) {
+	if n < 1 || n > len(c.buttons) {
 		return false
 	}
-	c.click(e, e.choices[n-1])
+	b := c.buttons[n-1]
+	for _, ch := range b.entry.choices {
+		if ch.ID == b.id {
+			c.click(b.entry, ch)
+			return true
+		}
+	}
+	c.tell(note, "That button is gone, nothing was pressed.")
 	return true
 }
 
 func (c *Console) click(e *entry, ch bot.Choice) {
-	c.give(bot.Message{ID: c.newID(), Click: ch.ID, Card: e.id}, "["+ch.Label+"]")
+	th, _ := c.talk.find(e.id) // its own thread, whichever the person looks at
+	if th == nil {
+		th = c.talk.here()
+	}
+	c.give(th, bot.Message{ID: c.newID(), Click: ch.ID, Card: e.id}, "["+ch.Label+"]")
 }
 
 // give completes m, shows it as text and puts it on its way to the core.
-func (c *Console) give(m bot.Message, text string) {
-	th := c.talk.here()
+func (c *Console) give(th *thread, m bot.Message, text string) {
 	m.From, m.Name, m.At = c.opt.Person, c.opt.Name, c.opt.Now()
 	m.Place = bot.Place{Chat: chatName, Channel: chatName, Thread: th.id}
 	if m.Place.Thread == "" { // a button of the channel itself: like other chats, its message begins the thread

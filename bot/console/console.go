@@ -49,8 +49,9 @@ type Console struct {
 
 	mu      sync.Mutex // guards all below
 	talk    transcript
-	drawing bool // the screen owns Out
-	pending int  // messages on their way to the core
+	buttons []numbered // that plain lines have shown; the first is number 1
+	drawing bool       // the screen owns Out
+	pending int        // messages on their way to the core
 	posts   int
 	edits   int
 	lastID  int64

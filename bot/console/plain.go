@@ -49,7 +49,7 @@ func (c *Console) printPost(th *thread, e *entry) error {
 		b.WriteString(strings.TrimRight(indent+line, " ") + "\n")
 	}
 	e.shown.lines, e.shown.at = lines, c.opt.Now()
-	writeExtras(&b, e)
+	c.writeExtras(&b, e)
 	return c.write(b.String())
 }
 
@@ -65,7 +65,7 @@ func (c *Console) printEdit(th *thread, e *entry) error {
 	if e.shown.lines = shown; due {
 		e.shown.at = now
 	}
-	writeExtras(&b, e)
+	c.writeExtras(&b, e)
 	return c.write(b.String())
 }
 
@@ -119,11 +119,28 @@ func (c *Console) elsewhere(th *thread) string {
 	return fmt.Sprintf("(thread %d) ", c.talk.number(th))
 }
 
+// numbered is a choice that plain lines have shown. Its number is its own for the whole run: a "1" that was meant for Stop
+// must not confirm the card that came in between.
+type numbered struct {
+	entry *entry
+	id    string
+}
+
+func (c *Console) number(e *entry, ch bot.Choice) int {
+	want := numbered{e, ch.ID}
+	n := slices.Index(c.buttons, want)
+	if n < 0 {
+		n = len(c.buttons)
+		c.buttons = append(c.buttons, want)
+	}
+	return n + 1
+}
+
 // writeExtras adds the buttons, if they are others than before, and files that were not named yet.
-func writeExtras(b *strings.Builder, e *entry) {
+func (c *Console) writeExtras(b *strings.Builder, e *entry) {
 	var labels []string
-	for i, ch := range e.choices {
-		labels = append(labels, fmt.Sprintf("[%d] %s", i+1, ch.Label))
+	for _, ch := range e.choices {
+		labels = append(labels, fmt.Sprintf("[%d] %s", c.number(e, ch), ch.Label))
 	}
 	buttons := strings.Join(labels, "   ")
 	if buttons != "" && buttons != e.shown.buttons {

@@ -34,13 +34,14 @@ func TestAnIncidentAsPlainLines(t *testing.T) {
 		Choices: []bot.Choice{{ID: "n1", Label: "Cycle devvm", Danger: true}, {ID: "n2", Label: "Cancel"}},
 		Files:   []bot.File{{Name: "forensics.txt", Data: []byte("qmp")}},
 	})
-	click := g.types("1")
+	click := g.types("2")
 	if click.Click != "n1" || click.Card != card || click.Text != "" || click.Place != m.Place || click.ID == m.ID {
 		t.Errorf("the click is %+v", click)
 	}
 	g.edits(m.Place, card, bot.Text{Body: "🟠 Cycling devvm"})
-	if again := g.types("1"); again.Text != "1" || again.Click != "" {
-		t.Errorf("a number without a button is %+v", again)
+	g.enters("1") // it meant Stop, and Stop is gone: it must not mean the card's first button
+	if other := g.types("4"); other.Text != "4" || other.Click != "" {
+		t.Errorf("a number without a button is %+v", other)
 	}
 	g.prints(`note   ▸ The console of bgbot.
 you    ▸ devvm is frozen
@@ -54,11 +55,12 @@ bgbot  ~ ✅ Looked for 0:09
 bgbot  ▸ 🔴 Cycle devvm?
 
          Unsaved memory is lost.
-         [1] Cycle devvm   [2] Cancel
+         [2] Cycle devvm   [3] Cancel
          file: ` + filepath.Join(g.opt.Dir, "forensics.txt") + `
 you    ▸ [Cycle devvm]
 bgbot  ~ 🟠 Cycling devvm
-you    ▸ 1
+note   ▸ That button is gone, nothing was pressed.
+you    ▸ 4
 `)
 	if posts, edits := g.Counts(); posts != 1 || edits != 7 {
 		t.Errorf("counted %d pushes and %d edits, want 1 and 7", posts, edits)

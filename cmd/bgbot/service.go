@@ -90,7 +90,7 @@ func (k *keyring) prepare(session, dir string) (map[string]string, func(), error
 	}
 	a, err := sshagent.Open(filepath.Join(dir, "ssh"), []sshagent.Alias{
 		{Name: k.vm.Name, Address: k.vm.Address, User: k.vm.User, HostKey: k.vm.HostKey, HostCA: k.vm.HostCA, Signer: k.vm.Signer},
-		{Name: "pve", Address: k.relay.Address(), User: "agent", HostKey: k.relay.HostKey(), Signer: pass, Timeout: pve.Cycle.Budget() + time.Minute},
+		{Name: "pve", Address: k.relay.Address(), User: "agent", HostKey: k.relay.HostKey(), Signer: pass, Timeout: bot.Limit() + time.Minute},
 	}, k.log.With("session", session))
 	if err != nil {
 		return nil, nil, err
