@@ -152,15 +152,14 @@ func (h *host) file(name, text string) {
 	}
 }
 
-// script writes a program under another name first: a file that a child of another test still holds open for writing
-// cannot be executed (ETXTBSY).
+// script writes a program while nothing forks: a file that a child of another test, forked in the middle, still holds
+// open for writing cannot be executed (ETXTBSY, go.dev/issue/22315).
 func (h *host) script(name, text string) {
 	h.t.Helper()
-	h.file(name+".new", text)
-	if err := os.Chmod(h.path(name+".new"), 0o700); err != nil {
-		h.t.Fatal(err)
-	}
-	if err := os.Rename(h.path(name+".new"), h.path(name)); err != nil {
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(h.path(name), []byte(text), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		h.t.Fatal(err)
 	}
 }
