@@ -193,10 +193,13 @@ func TestNothingIsStartedBesideAQEMUThatQmDoesNotSee(t *testing.T) {
 	h := newHost(t).withVM()
 	pid := h.pid()
 	h.remove("run/qemu-server/102.pid")
-	r := h.run("start")
-	if want := fmt.Sprintf("VM 102 is already running: QEMU %d, up", pid); !strings.HasPrefix(r.result.Text, want) {
-		t.Errorf("got %q, want %q", r.result.Text, want)
+	r := h.run("start").want(pve.Refused, fmt.Sprintf("VM 102 is stopped for qm, but QEMU %d of it still runs; nothing was started.", pid))
+	if r.result.Status != "stuck" {
+		t.Errorf("status %q", r.result.Status)
 	}
+	h.file("fail-status", "cluster not ready - no quorum?\n")
+	h.run("start").want(pve.Unverified, fmt.Sprintf("QEMU %d of VM 102 runs, but qm does not confirm it; nothing was started.", pid))
+	h.remove("fail-status")
 	h.end()
 	await(t, "the end of QEMU", func() bool { return len(h.qemus()) == 0 })
 	h.file("say-status", "status: running\n")

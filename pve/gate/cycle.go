@@ -43,8 +43,7 @@ func (g *gate) change(ctx context.Context) error {
 		g.step("identify", pve.StepOK, "no QEMU of VM %d was found", g.vmid)
 	}
 	if g.verb == pve.Start && old != nil && !old.leftover() {
-		g.step("start", pve.StepSkip, "it runs already")
-		return ended(pve.Done, "VM %d is already running: %s, up %s.", g.vmid, old, span(old.age())).withStatus("running")
+		return g.startNothing(ctx, old)
 	}
 	if err := g.check(ctx, old); err != nil {
 		return err
@@ -204,6 +203,27 @@ func (g *gate) start(ctx context.Context, old *qemu) error {
 		return g.notDead(old)
 	}
 	return g.boot(ctx, old)
+}
+
+// startNothing makes sure that there is nothing to start: that qm, too, sees the QEMU that was found.
+func (g *gate) startNothing(ctx context.Context, old *qemu) error {
+	s := g.qm(ctx, configLimit, "status")
+	switch status := vmStatus(s.out); {
+	case !s.ok():
+		g.step("start", pve.StepFail, "%s runs, but qm status says: %s", old, firstLine(s.words()))
+		return ended(pve.Unverified, "%s of VM %d runs, but qm does not confirm it; nothing was started.\nqm said: %s",
+			old, g.vmid, s.words()).withStatus("unknown")
+	case status == "stopped":
+		g.step("start", pve.StepFail, "%s runs, but qm says stopped", old)
+		return ended(pve.Refused, "VM %d is stopped for qm, but %s of it still runs; nothing was started.\n"+
+			"Say cycle: it ends that one first.", g.vmid, old).withStatus("stuck")
+	case status == "running":
+		g.step("start", pve.StepSkip, "it runs already")
+		return ended(pve.Done, "VM %d is already running: %s, up %s.", g.vmid, old, span(old.age())).withStatus(status)
+	default:
+		g.step("start", pve.StepSkip, "it is %s already", status)
+		return ended(pve.Done, "VM %d is started already, and qm calls it %q: %s, up %s.", g.vmid, status, old, span(old.age())).withStatus(status)
+	}
 }
 
 // boot starts the VM and waits until a new process is seen. Whoever calls it has proved that no old one is left.

@@ -63,19 +63,21 @@ func Main(argv, environ []string, stdout, stderr io.Writer) (code int) {
 // run does the verb and words its result.
 func (g *gate) run(last record) pve.Result {
 	g.verb = "none"
+	ignored := ""
 	verb, err := g.admit()
 	if err == nil {
 		g.verb = verb
 		ctx, cancel := context.WithTimeout(context.Background(), verb.Budget()-tail)
 		defer cancel()
 		err = g.do(ctx, last)
+		ignored = g.impostors()
 	}
 	end, ok := errors.AsType[*ending](err)
 	if !ok {
 		end = &ending{exit: pve.Broken, text: fmt.Sprintf("The gate itself failed: %v.", err)}
 	}
 	return pve.Result{
-		Verb: g.verb, VMID: g.vmid, Op: g.op, Exit: end.exit, Text: end.text, Status: end.status,
+		Verb: g.verb, VMID: g.vmid, Op: g.op, Exit: end.exit, Text: strings.TrimSpace(end.text + "\n" + ignored), Status: end.status,
 		LastOp: last.words(time.Now()), At: time.Now().UTC(),
 	}
 }

@@ -36,7 +36,7 @@ func (g *gate) identify() *qemu {
 		return q
 	}
 	for _, pid := range processes() {
-		if g.isOurs(arguments(pid)) {
+		if stranger(pid) == "" && g.isOurs(arguments(pid)) {
 			if q := g.open(pid); q != nil {
 				return q
 			}
@@ -69,7 +69,7 @@ func (g *gate) open(pid int) *qemu {
 	words := arguments(pid)
 	// A process that was killed with threads in D has no command line any more; its name and the pid file must do.
 	leftover := len(words) == 0 && (st.name == "kvm" || strings.HasPrefix(st.name, "qemu-system-"))
-	if err != nil || q.dead(0) || (!g.isOurs(words) && !leftover) {
+	if err != nil || q.dead(0) || stranger(pid) != "" || (!g.isOurs(words) && !leftover) {
 		q.close()
 		return nil
 	}
@@ -77,7 +77,8 @@ func (g *gate) open(pid int) *qemu {
 }
 
 // isOurs knows the QEMU of our VM as Proxmox itself does: by the program and by the whole value of -pidfile. A pattern
-// over command lines would take 1020 for 102.
+// over command lines would take 1020 for 102. Anybody can give a process these words, so they count together with
+// [stranger] alone.
 func (g *gate) isOurs(words []string) bool {
 	if len(words) == 0 {
 		return false
@@ -87,6 +88,21 @@ func (g *gate) isOurs(words []string) bool {
 	}
 	i := slices.Index(words, "-pidfile")
 	return i > 0 && i+1 < len(words) && slices.Contains(g.pidFiles(), words[i+1])
+}
+
+// impostors names those processes that call themselves the QEMU of our VM and cannot be it, a line each. They are
+// neither its life nor in the way of its death; an administrator wants to know of them all the same.
+func (g *gate) impostors() string {
+	const most = 3
+	lines, _ := within(procLimit, func() (lines []string, _ error) {
+		for _, pid := range processes() {
+			if whose := stranger(pid); whose != "" && len(lines) < most && g.isOurs(arguments(pid)) {
+				lines = append(lines, fmt.Sprintf("Ignored: process %d %s calls itself the QEMU of VM %d.", pid, whose, g.vmid))
+			}
+		}
+		return lines, nil
+	})
+	return strings.Join(lines, "\n")
 }
 
 // remember notes the QEMU that is about to be stopped, for the gate that comes after one that died.
@@ -127,6 +143,9 @@ func (q *qemu) leftover() bool {
 func (g *gate) cleaning() bool {
 	vmid := fmt.Sprint(g.vmid)
 	return slices.ContainsFunc(processes(), func(pid int) bool {
+		if stranger(pid) != "" {
+			return false
+		}
 		words := arguments(pid)
 		i := slices.Index(words, "cleanup")
 		return i > 0 && i+1 < len(words) && words[i+1] == vmid && filepath.Base(words[i-1]) == "qm"
