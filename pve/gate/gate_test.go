@@ -60,12 +60,14 @@ func TestAReadOnlyKeyChangesNothing(t *testing.T) {
 func TestAWrongCommandLineIsTheGatesOwnFailure(t *testing.T) {
 	t.Parallel()
 	for want, argv := range map[string][]string{
-		"pve-gate: --vmid must be the number of a VM, 100 or more\n":                                      {"g"},
-		"pve-gate: flag provided but not defined: -vm; correct command= in authorized_keys\n":             {"g", "--vm", "102"},
-		"pve-gate: --format must be text or jsonl, not \"xml\"\n":                                         {"g", "--vmid", "102", "--format", "xml"},
-		"pve-gate: it takes flags only; the verb is SSH_ORIGINAL_COMMAND\n":                               {"g", "--vmid", "102", "stop"},
-		"pve-gate: --allow: \"all\" is not a verb; use one of: status forensics start reset stop cycle\n": {"g", "--vmid", "102", "--allow", "all"},
-		"pve-gate: --qm, --run-dir and --state-dir must be absolute paths\n":                              {"g", "--vmid", "102", "--qm", "qm"},
+		"pve-gate: --vmid must be the number of a VM, 100 or more\n":                                             {"g"},
+		"pve-gate: flag provided but not defined: -vm; correct command= in authorized_keys\n":                    {"g", "--vm", "102"},
+		"pve-gate: --format must be text or jsonl, not \"xml\"\n":                                                {"g", "--vmid", "102", "--format", "xml"},
+		"pve-gate: it takes flags only; the verb is SSH_ORIGINAL_COMMAND\n":                                      {"g", "--vmid", "102", "stop"},
+		"pve-gate: --allow: \"all\" is not a verb; use one of: status forensics start reset stop cycle\n":        {"g", "--vmid", "102", "--allow", "all"},
+		"pve-gate: --allow is empty; name the verbs of this key, or leave --allow out if it may have them all\n": {"g", "--vmid", "102", "--allow", ""},
+		"pve-gate: --allow: \"\" is not a verb; use one of: status forensics start reset stop cycle\n":           {"g", "--vmid", "102", "--allow=status,"},
+		"pve-gate: --qm, --run-dir and --state-dir must be absolute paths\n":                                     {"g", "--vmid", "102", "--qm", "qm"},
 	} {
 		var out, errOut bytes.Buffer
 		if code := gate.Main(argv, []string{"SSH_ORIGINAL_COMMAND=status"}, &out, &errOut); code != int(pve.Broken) || errOut.String() != want {

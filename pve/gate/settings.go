@@ -77,10 +77,19 @@ func parse(argv, environ []string) (settings, string, error) {
 			s.from, _, _ = strings.Cut(value, " ")
 		}
 	}
-	return s, "", s.check(flags.NArg(), allow)
+	some := false
+	flags.Visit(func(f *flag.Flag) { some = some || f.Name == "allow" })
+	switch err = s.check(flags.NArg()); {
+	case err != nil:
+	case some:
+		err = s.allowOnly(allow)
+	default:
+		s.allow = pve.Verbs()
+	}
+	return s, "", err
 }
 
-func (s *settings) check(extra int, allow string) error {
+func (s *settings) check(extra int) error {
 	switch {
 	case extra > 0:
 		return errors.New("it takes flags only; the verb is SSH_ORIGINAL_COMMAND")
@@ -91,16 +100,21 @@ func (s *settings) check(extra int, allow string) error {
 	case !filepath.IsAbs(s.qmPath) || !filepath.IsAbs(s.runDir) || !filepath.IsAbs(s.stateDir):
 		return errors.New("--qm, --run-dir and --state-dir must be absolute paths")
 	}
-	s.allow = pve.Verbs()
-	if allow != "" {
-		s.allow = nil
-		for word := range strings.SplitSeq(allow, ",") {
-			verb, err := pve.ParseVerb(word)
-			if err != nil {
-				return fmt.Errorf("--allow: %w", err)
-			}
-			s.allow = append(s.allow, verb)
+	return nil
+}
+
+// allowOnly takes the verbs of a key that has not all of them. No verb at all is a mistake, such as a variable that was
+// not set, and must not turn a small key into a big one.
+func (s *settings) allowOnly(words string) error {
+	if words == "" {
+		return errors.New("--allow is empty; name the verbs of this key, or leave --allow out if it may have them all")
+	}
+	for word := range strings.SplitSeq(words, ",") {
+		verb, err := pve.ParseVerb(word)
+		if err != nil {
+			return fmt.Errorf("--allow: %w", err)
 		}
+		s.allow = append(s.allow, verb)
 	}
 	return nil
 }
