@@ -17,7 +17,7 @@ import (
 
 const (
 	captureLimit = 9 * time.Second // for everything together
-	keptInRun    = 5
+	keptInRun    = 5               // of a kind
 	keptOnDisk   = 30
 )
 
@@ -148,18 +148,23 @@ var secret = regexp.MustCompile(`(?m)^((?:cur |new )?(?:cipassword|sshkeys|args|
 
 func redact(text string) string { return secret.ReplaceAllString(text, "$1: [redacted]") }
 
-// keep stores the evidence on the host: in the run folder, which is memory, then on the disk, which may be stuck.
+// keep stores the evidence on the host: in the run folder, which is memory, then on the disk, which may be stuck. What
+// was seen before a change is a kind of its own, so that no number of captures on demand pushes it out.
 func (g *gate) keep(f pve.File) string {
-	inRun := filepath.Join(g.runDir, "pve-gate", fmt.Sprintf("%d-%s", g.vmid, f.Name))
+	kind := fmt.Sprintf("%d-", g.vmid)
+	if g.verb.Changes() {
+		kind += "change-"
+	}
+	inRun := filepath.Join(g.runDir, "pve-gate", kind+f.Name)
 	where := "kept in " + inRun
-	if err := g.store(inRun, f.Data, keptInRun); err != nil {
+	if err := store(inRun, f.Data, kind, keptInRun); err != nil {
 		where = "not kept in the run folder: " + err.Error()
 	}
 	onDisk := filepath.Join(g.stateDir, filepath.Base(inRun))
 	if g.log.stuck {
 		return where
 	}
-	_, err := within(diskLimit, func() (struct{}, error) { return struct{}{}, g.store(onDisk, f.Data, keptOnDisk) })
+	_, err := within(diskLimit, func() (struct{}, error) { return struct{}{}, store(onDisk, f.Data, kind, keptOnDisk) })
 	if err != nil {
 		g.log.stuck = true
 		return where + ", not on disk: " + err.Error()
@@ -168,11 +173,11 @@ func (g *gate) keep(f pve.File) string {
 }
 
 // store writes a file and removes all but the newest ones of its kind.
-func (g *gate) store(path string, data []byte, newest int) error {
+func store(path string, data []byte, kind string, newest int) error {
 	if err := replace(path, data); err != nil {
 		return err
 	}
-	names, err := filepath.Glob(filepath.Join(filepath.Dir(path), fmt.Sprintf("%d-forensics-*", g.vmid)))
+	names, err := filepath.Glob(filepath.Join(filepath.Dir(path), kind+"forensics-*"))
 	if err != nil || len(names) <= newest {
 		return err
 	}

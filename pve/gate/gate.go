@@ -48,7 +48,7 @@ func Main(argv, environ []string, stdout, stderr io.Writer) (code int) {
 		_, _ = fmt.Fprintln(stdout, said)
 		return int(pve.Done)
 	}
-	g := &gate{settings: s, at: time.Now().UTC(), log: &journal{path: s.journalFile()}}
+	g := &gate{settings: s, at: time.Now().UTC(), log: &journal{path: s.journalFile(), most: maxJournal}}
 	last := loadRecord(s)
 	for g.op = mint(); g.op == last.Op; {
 		g.op = mint()
@@ -94,13 +94,19 @@ func (g *gate) admit() (pve.Verb, error) {
 		err = ended(pve.Rejected, "Rejected: this key may not %s, only %s. Nothing was run.", verb, list(g.allow))
 	}
 	if err != nil {
-		rejected := record{Op: g.op, Verb: cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected}
-		if failed := g.log.append(rejected); failed != nil {
-			g.tell.step("journal", pve.StepFail, failed.Error())
-		}
+		g.noteRejection()
 		return "", err
 	}
 	return verb, nil
+}
+
+// noteRejection keeps what was asked apart from the changes: whoever knocks often must not push these out.
+func (g *gate) noteRejection() {
+	rejections := &journal{path: g.rejectionsFile(), most: maxRejections}
+	asked := record{Op: g.op, Verb: cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected}
+	if err := rejections.append(asked); err != nil {
+		g.tell.step("journal", pve.StepFail, "the rejection is not kept on disk: "+err.Error())
+	}
 }
 
 // do does an admitted verb. Its error is always the [*ending], a good one too.

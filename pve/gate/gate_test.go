@@ -160,7 +160,7 @@ func TestEvidenceIsTakenFirstAndWithoutSecrets(t *testing.T) {
 	if strings.Contains(r.out+text, "hunter2") || strings.Contains(text, "-secret") {
 		t.Error("a secret of the config got out")
 	}
-	for _, kept := range []string{"run/pve-gate/102-", "state/102-"} {
+	for _, kept := range []string{"run/pve-gate/102-change-", "state/102-change-"} {
 		if got := h.read(kept + r.steps[i].Name); got != text {
 			t.Errorf("%s differs from what was sent", kept)
 		}
@@ -183,14 +183,20 @@ func TestEvidenceThatHangsDoesNotBlock(t *testing.T) {
 	}
 }
 
-func TestOldEvidenceIsRemoved(t *testing.T) {
+func TestOldEvidenceIsRemovedButNotThatOfAChange(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	for range 7 {
+	name := "102-change-forensics-" + h.run("stop").result.Op + ".txt"
+	for range 31 {
 		h.run("forensics")
 	}
-	if kept, _ := filepath.Glob(h.path("run/pve-gate/102-forensics-*")); len(kept) != 5 {
-		t.Errorf("kept %v", kept)
+	for folder, most := range map[string]int{"run/pve-gate/": 5, "state/": 30} {
+		if kept, _ := filepath.Glob(h.path(folder + "102-forensics-*")); len(kept) != most {
+			t.Errorf("in %s: %d captures on demand were kept, want %d", folder, len(kept), most)
+		}
+		if text := h.read(folder + name); !strings.Contains(text, "for stop\n") {
+			t.Errorf("in %s: the evidence of the change is %q", folder, text)
+		}
 	}
 }
 
@@ -255,17 +261,44 @@ func TestADiskThatCannotBeWrittenDoesNotStopTheChange(t *testing.T) {
 func TestTheJournalHasEachStepAndWhoAsked(t *testing.T) {
 	t.Parallel()
 	h := newHost(t).withVM()
-	h.run("cycle;id")
 	r := h.run("stop")
 	lines := strings.Split(strings.TrimSpace(h.read("state/102.jsonl")), "\n")
-	if !strings.Contains(lines[0], `"verb":"cycle;id","key":"test","from":"127.0.0.1"`) || !strings.Contains(lines[0], `"exit":2`) {
-		t.Errorf("the rejection is not in the journal: %s", lines[0])
-	}
 	for _, step := range []string{"lock", "forensics", "check", "stop", "stopped"} {
-		if !slices.ContainsFunc(lines[1:], func(l string) bool {
+		if !slices.ContainsFunc(lines, func(l string) bool {
 			return strings.Contains(l, `"op":"`+r.result.Op+`"`) && strings.Contains(l, `"step":"`+step+`"`)
 		}) {
 			t.Errorf("no line for %s in\n%s", step, strings.Join(lines, "\n"))
 		}
+	}
+}
+
+func TestRejectionsAreKeptApartFromTheChanges(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	const nothing = "No change was made through this gate yet."
+	h.run("cycle", "--allow", "status")
+	if r := h.run("status"); !strings.HasSuffix(r.result.Text, nothing) || r.result.LastOp != "" {
+		t.Errorf("a rejected cycle is told as a change: %q", r.result.Text)
+	}
+	stop := h.run("stop").result.Op
+	changes := h.read("state/102.jsonl")
+	for range 700 { // 140 bytes each: more than one file of 64 KiB
+		h.run("cycle;id")
+	}
+	if err := os.RemoveAll(h.path("run/pve-gate")); err != nil { // as after a reboot
+		t.Fatal(err)
+	}
+	if r := h.run("status"); !strings.HasPrefix(r.result.LastOp, "stop by test, op "+stop+", done ") {
+		t.Errorf("last op: %q", r.result.LastOp)
+	}
+	if h.read("state/102.jsonl") != changes {
+		t.Error("the rejections are in the journal of the changes")
+	}
+	newest, old := h.read("state/102.rejected.jsonl"), h.read("state/102.rejected.jsonl.1")
+	if !strings.Contains(newest, `"verb":"cycle;id","key":"test","from":"127.0.0.1"`) || !strings.Contains(newest, `"exit":2`) {
+		t.Errorf("the rejection is not kept: %s", firstLine(newest))
+	}
+	if len(newest)+len(old) > 2*(64<<10+500) {
+		t.Errorf("the rejections take %d bytes", len(newest)+len(old))
 	}
 }

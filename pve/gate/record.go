@@ -107,7 +107,7 @@ func loadRecord(s settings) record {
 	}
 	for line := range bytes.Lines(text) {
 		var one record
-		if json.Unmarshal(line, &one) == nil && pve.Verb(one.Verb).Changes() {
+		if json.Unmarshal(line, &one) == nil && one.Op != "" {
 			r = one
 		}
 	}

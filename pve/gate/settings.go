@@ -136,6 +136,10 @@ func (s *settings) journalFile() string {
 	return filepath.Join(s.stateDir, fmt.Sprintf("%d.jsonl", s.vmid))
 }
 
+func (s *settings) rejectionsFile() string {
+	return filepath.Join(s.stateDir, fmt.Sprintf("%d.rejected.jsonl", s.vmid))
+}
+
 func buildVersion() string {
 	version := "pve-gate"
 	info, ok := debug.ReadBuildInfo()
