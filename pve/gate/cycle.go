@@ -271,7 +271,7 @@ func (g *gate) verify(ctx context.Context, old *qemu, s said) error {
 	}
 	defer fresh.close()
 	g.step("running", pve.StepOK, "%s", fresh)
-	took := span(time.Since(g.at))
+	took := lasted(time.Since(g.at))
 	if g.verb == pve.Cycle && old != nil {
 		return ended(pve.Done, "VM %d was cycled in %s: %s is gone, %s runs.", g.vmid, took, old, fresh).withStatus("running")
 	}

@@ -297,11 +297,11 @@ func (r ran) want(exit pve.Exit, first string) ran {
 	return r
 }
 
-// trail is the steps that ended, as "name state".
+// trail is the steps that ended, as "name state", after the op id that each run begins with.
 func (r ran) trail() string {
 	var words []string
 	for _, s := range r.steps {
-		if s.State != pve.StepStart && s.Name == "" {
+		if s.State != pve.StepStart && s.Name == "" && s.Step != "op" {
 			words = append(words, s.Step+" "+string(s.State))
 		}
 	}

@@ -44,8 +44,8 @@ func (g *gate) describe(s said, q *qemu) *ending {
 	case !s.ok():
 		return ended(pve.Failed, "VM %d: qm status failed (%s).\nqm said: %s", g.vmid, process, s.words()).withStatus("unknown")
 	case status == "stopped" && q != nil:
-		return ended(pve.Done, "VM %d is not dead: qm says stopped, but threads of QEMU %d are left. Start nothing.\n%s",
-			g.vmid, q.Pid, strings.Join(stuckThreads(q.Pid), "\n")).withStatus("stuck")
+		return ended(pve.Done, "VM %d is not dead: qm says stopped, but threads of QEMU %d are left. Start nothing.%s",
+			g.vmid, q.Pid, strings.Join(append([]string{""}, stuckThreads(q.Pid)...), "\n")).withStatus("stuck")
 	case status == "stopped":
 		return ended(pve.Done, "VM %d is stopped.", g.vmid).withStatus(status)
 	}

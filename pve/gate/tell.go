@@ -37,7 +37,7 @@ func newTeller(format, op string, stdout, stderr io.Writer) *teller {
 		queue: make(chan chunk, 256), done: make(chan struct{}),
 	}
 	go t.drain()
-	t.step("op", pve.StepStart, op)
+	t.step("op", pve.StepOK, op)
 	return t
 }
 

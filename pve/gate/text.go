@@ -67,6 +67,14 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", s/86400, s%86400/3600)
 }
 
+// lasted says how long something took, which may be less than a second.
+func lasted(d time.Duration) string {
+	if d >= 10*time.Second {
+		return span(d)
+	}
+	return fmt.Sprintf("%.1f s", max(0.1, d.Seconds()))
+}
+
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
