@@ -43,6 +43,9 @@ type Config struct {
 
 	Workspace string // a folder of runbooks that the agent may read; none if empty
 
+	Readable []string // more files and folders that commands may read and execute; see [Runner.Caged]
+	Private  []string // files that they must never reach, such as keys; they are not opened, only looked for among the readable
+
 	Live        int           // processes at once; more turns wait in line
 	TurnTimeout time.Duration // a turn longer than this is stopped
 	IdleTimeout time.Duration // a process idle for this long is closed; the next prompt resumes its session

@@ -21,8 +21,9 @@ func TestADeniedCommandDoesNotRunAndTheAgentReadsWhy(t *testing.T) {
 		"without words": {func(context.Context, Question) Answer { return Answer{} }, "It was not allowed, so it did not run."},
 		"no gate":       {nil, "Nobody is there to allow commands, so it did not run."},
 	} {
-		marker := filepath.Join(t.TempDir(), "ran")
-		rec := all(t, r.Start(t.Context(), prompt(newSession(), script(step{"bash": "touch " + marker}, step{"text": name})), c.gate))
+		session := newSession()
+		marker := filepath.Join(r.cfg.place(session).work(), "ran") // where it can write
+		rec := all(t, r.Start(t.Context(), prompt(session, script(step{"bash": "touch " + marker}, step{"text": name})), c.gate))
 		answer(t, rec)
 		res := first[ToolResult](t, rec)
 		if res.Output != c.want || !res.Denied || !res.Failed {

@@ -47,6 +47,9 @@ func (r *Runner) startAs(ctx context.Context, s *session, prompt Prompt, resume 
 		}
 		return nil, &Ended{Reason: "The claude CLI could not be started." + verbsWork, Err: err}
 	}
+	r.mu.Lock()
+	s.root = p.kin.root
+	r.mu.Unlock()
 	if err := r.greet(ctx, p); err != nil {
 		p.signal(syscall.SIGKILL) // nothing was asked of it yet
 		p.end(0)
@@ -67,7 +70,10 @@ func (r *Runner) specify(s *session, prompt Prompt, resume bool) (spec, error) {
 		return spec{}, &Ended{Reason: "The agent cannot log in: " + err.Error() + "." + verbsWork}
 	}
 	at := r.cfg.place(s.id)
-	if err := r.cfg.furnish(at); err != nil {
+	if err = r.cfg.furnish(at); err == nil {
+		err = r.cfg.build(at, path)
+	}
+	if err != nil {
 		return spec{}, &Ended{Reason: "The folder of the agent session cannot be written: " + err.Error() + "." + verbsWork, Err: err}
 	}
 	var env map[string]string
@@ -79,7 +85,7 @@ func (r *Runner) specify(s *session, prompt Prompt, resume bool) (spec, error) {
 	}
 	k := r.kinOf(s.id)
 	return spec{
-		path: path, args: r.cfg.arguments(at, s.id, prompt.Model, resume), env: r.cfg.environment(at, k.mark, env), dir: at.work(),
+		path: path, rules: at.rules(), args: r.cfg.arguments(at, s.id, prompt.Model, resume), env: r.cfg.environment(at, k.mark, env), dir: at.work(),
 		session: s.id, model: prompt.Model, resume: resume, secret: secret, kin: k, release: release,
 		log: r.cfg.Log.With("session", s.id),
 	}, nil

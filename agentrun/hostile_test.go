@@ -186,9 +186,9 @@ func TestTheModelIsOfferedFourToolsAndOurPrompt(t *testing.T) {
 
 func TestFileToolsStayInTheirFolders(t *testing.T) {
 	t.Parallel()
-	base := t.TempDir()
+	base, s := t.TempDir(), newSession()
 	workspace := filepath.Join(base, "runbooks")
-	for path, text := range map[string]string{"runbooks/disk.md": "RUNBOOK", "outside/secret": "OUTSIDE-SECRET"} {
+	for path, text := range map[string]string{"runbooks/disk.md": "RUNBOOK", "outside/secret": "OUTSIDE-SECRET", "agent/sessions/" + s + "/aside/key": "ASIDE-SECRET"} {
 		path = filepath.Join(base, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -202,8 +202,7 @@ func TestFileToolsStayInTheirFolders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := newRig(t, func(c *Config) { c.Workspace = workspace })
-	s := newSession()
+	r := newRig(t, func(c *Config) { c.Workspace, c.Dir = workspace, filepath.Join(base, "agent") })
 	root := r.cfg.place(s).root
 	use := func(name string, in map[string]any) step {
 		return step{"tools": []any{map[string]any{"name": name, "input": in}}}
@@ -212,21 +211,21 @@ func TestFileToolsStayInTheirFolders(t *testing.T) {
 		return use("Grep", map[string]any{"pattern": "SECRET|OUTSIDE|sessionId", "path": path, "output_mode": "content"})
 	}
 	steps := []step{
-		{"bash": "echo HOME-SECRET > ~/key; ln -s ~/key ./key"},
+		{"bash": "ln -s ../aside/key ./key"},
 		use("Read", map[string]any{"file_path": filepath.Join(workspace, "disk.md")}),
 		use("Glob", map[string]any{"pattern": "*.md", "path": workspace}),
 		use("Grep", map[string]any{"pattern": "RUNBOOK", "path": workspace, "output_mode": "content"}),
 		use("Read", map[string]any{"file_path": filepath.Join(workspace, "link")}),
 		use("Read", map[string]any{"file_path": filepath.Join(workspace, "linkdir/secret")}),
-		use("Read", map[string]any{"file_path": filepath.Join(root, "home/key")}),
+		use("Read", map[string]any{"file_path": filepath.Join(root, "aside/key")}),
 		use("Read", map[string]any{"file_path": filepath.Join(root, "work/key")}),
-		use("Read", map[string]any{"file_path": "../home/key"}),
+		use("Read", map[string]any{"file_path": "../aside/key"}),
 		use("Read", map[string]any{"file_path": filepath.Join(root, "agents.json")}),
 		use("Read", map[string]any{"file_path": "/etc/passwd"}),
 		use("Read", map[string]any{"file_path": "/proc/self/environ"}),
 		grep(workspace), grep(workspace + "/linkdir"), grep(base), grep(root), grep(filepath.Join(r.cfg.Dir, "claude")),
 		use("Glob", map[string]any{"pattern": filepath.Join(r.cfg.Dir, "claude/**/*.jsonl")}),
-		use("Glob", map[string]any{"pattern": "../home/*"}),
+		use("Glob", map[string]any{"pattern": "../aside/*"}),
 	}
 	rec := all(t, r.Start(t.Context(), prompt(s, script(append(steps, step{"text": "x"})...)), allow))
 	answer(t, rec)

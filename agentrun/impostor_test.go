@@ -2,6 +2,7 @@ package agentrun
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,6 @@ const settledSettings = `read settings; echo '{"type":"control_response","respon
 func TestATurnThatNobodyAskedForIsNotOurs(t *testing.T) {
 	t.Parallel()
 	s := newSession()
-	denied := t.TempDir() + "/denied"
 	init := `{"type":"system","subtype":"init","session_id":"` + s + `","tools":["Read","Bash","Glob","Grep"],"model":"m","permissionMode":"default","claude_code_version":"2.1.330"}`
 	r := newRig(t, func(c *Config) {
 		c.Command = impostor(t, strings.Join([]string{
@@ -23,7 +23,7 @@ func TestATurnThatNobodyAskedForIsNotOurs(t *testing.T) {
 			`uuid=$(printf '%s' "$prompt" | sed 's/.*"uuid":"\([^"]*\)".*/\1/')`,
 			`echo '` + init + `'`,
 			`echo '{"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"rm"},"tool_use_id":"t1"}}'`,
-			`read answer; printf '%s' "$answer" > ` + denied,
+			`read answer; printf '%s' "$answer" > "$TMPDIR/denied"`,
 			`echo '{"type":"assistant","message":{"content":[{"type":"text","text":"unasked"}]}}'`,
 			`echo '{"type":"result","subtype":"success","result":"unasked"}'`,
 			`echo "{\"type\":\"command_lifecycle\",\"command_uuid\":\"$uuid\",\"state\":\"started\"}"`,
@@ -40,7 +40,7 @@ func TestATurnThatNobodyAskedForIsNotOurs(t *testing.T) {
 	if texts := each[Text](rec); len(texts) != 1 || texts[0].Text != "asked" {
 		t.Errorf("got %v", texts)
 	}
-	got, err := os.ReadFile(denied)
+	got, err := os.ReadFile(filepath.Join(r.cfg.place(s).tmp(), "denied"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,6 +136,28 @@ func (k kin) of(all map[int]proc) []proc {
 	return out
 }
 
+// Owns says whether a process is of the session's CLI or descends from it. A process cannot leave that family, and cannot
+// claim another.
+func (r *Runner) Owns(session string, pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sessions[session]
+	if s == nil || s.root.pid == 0 {
+		return false
+	}
+	for range 3 { // a parent that ends at this moment breaks the chain; its children then hang on the CLI
+		at, ok := lookup(pid)
+		ok = ok && at.alive()
+		for ok && at.pid != s.root.pid {
+			at, ok = lookup(at.ppid)
+		}
+		if ok {
+			return at.start == s.root.start
+		}
+	}
+	return false
+}
+
 // stray says whether p is an orphan without terminal that works in the session's folder. A person who looks around there
 // has a parent and a terminal.
 func (k kin) stray(p proc, self int) bool {

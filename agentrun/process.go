@@ -55,6 +55,7 @@ type process struct {
 // spec is how a process is started.
 type spec struct {
 	path    string
+	rules   string // of the cage
 	args    []string
 	env     []string
 	dir     string
@@ -83,7 +84,7 @@ func spawn(s spec) (*process, error) {
 		pipes[i] = [2]*os.File{r, w}
 	}
 	cmd := exec.Command("/proc/self/exe") //nolint:noctx // it outlives the turn; the runner ends it
-	cmd.Args = append([]string{shimName, s.path}, s.args...)
+	cmd.Args = append([]string{shimName, s.rules, s.path}, s.args...)
 	cmd.Env, cmd.Dir = s.env, s.dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = pipes[0][0], pipes[1][1], pipes[2][1], []*os.File{pipes[3][0]}
 	// A bot that dies takes the CLI with it; without this the turn would go on (measured with CLI 2.1.330). A session of

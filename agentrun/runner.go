@@ -45,6 +45,7 @@ type session struct {
 	known bool          // it ran here before; the turn's to read and write
 
 	keeper *keeper // of the idle process, if any; guarded by Runner.mu
+	root   proc    // the newest CLI, perhaps ended; guarded by Runner.mu
 }
 
 // New checks the configuration. Nothing is started or written. Errors are for a person, and name the key and the mend.
@@ -57,12 +58,20 @@ func New(cfg Config) (*Runner, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become subreaper: %w", err)
 	}
+	// Other processes of our user may not look into our memory, where the keys are. Landlock says the same to the agent's
+	// commands; this holds without it, unless we are root.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("hide the memory: %w", err)
+	}
 	sum := sha256.Sum256([]byte(cfg.Dir))
 	family := hex.EncodeToString(sum[:6])
 	r := &Runner{
 		cfg: cfg, family: family, id: family + "." + rand.Text()[:8], startLimit: startLimit, sessions: map[string]*session{},
 	}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	if err := r.Caged(); err != nil {
+		cfg.Log.Warn("the agent's commands are not caged", "error", err)
+	}
 	return r, nil
 }
 

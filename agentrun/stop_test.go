@@ -50,7 +50,9 @@ func running(t *testing.T, word string) int {
 func TestAStopLeavesNothingOfTheTurn(t *testing.T) {
 	t.Parallel()
 	bin := fakeSSH(t)
-	r := newRig(t, func(c *Config) { c.Env = map[string]string{"PATH": bin + ":/usr/bin:/bin"} })
+	r := newRig(t, func(c *Config) {
+		c.Env, c.Readable = map[string]string{"PATH": bin + ":/usr/bin:/bin"}, []string{bin}
+	})
 	s := newSession()
 	for i, c := range []struct {
 		name, command string
@@ -113,8 +115,9 @@ func TestAStopShutsTheGateAtOnce(t *testing.T) {
 		ended <- context.Cause(ctx)
 		return Answer{Allow: true} // too late
 	}
-	marker := filepath.Join(t.TempDir(), "ran")
-	turn := r.Start(t.Context(), prompt(newSession(), script(step{"bash": "touch " + marker}, step{"text": "x"})), gate)
+	s := newSession()
+	marker := filepath.Join(r.cfg.place(s).work(), "ran") // where it can write
+	turn := r.Start(t.Context(), prompt(s, script(step{"bash": "touch " + marker}, step{"text": "x"})), gate)
 	q := <-asked
 	if q.Command != "touch "+marker || q.Tool != "Bash" || q.Purpose != "run a test command" || q.ID == "" {
 		t.Errorf("got question %+v", q)
