@@ -253,7 +253,7 @@ func (d *drive) strays() {
 	found := newTally()
 	found.prove(d.p.kin)
 	d.p.swept.merge(found)
-	d.t.stopped = found.stopped(d.p.kin.root.pid, 0)
+	d.t.stopped = found.stopped(d.p, 0)
 	switch n := found.ended(); n {
 	case 0:
 	case 1:

@@ -53,7 +53,7 @@ func (r *Runner) startAs(ctx context.Context, s *session, prompt Prompt, resume 
 	if err := r.greet(ctx, p); err != nil {
 		p.signal(syscall.SIGKILL) // nothing was asked of it yet
 		p.end(0)
-		p.bury()
+		r.bury(p)
 		return nil, err
 	}
 	return p, nil

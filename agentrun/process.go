@@ -44,6 +44,7 @@ type process struct {
 	seen    map[string]bool // the ids of messages written to this process
 	used    bool            // it has had a turn
 	spent   bool            // its budget is used up: it answers nothing more
+	undead  bool            // it was killed and does not die
 
 	mu  sync.Mutex // guards in and tail
 	in  *os.File
@@ -68,7 +69,8 @@ type spec struct {
 	log     *slog.Logger
 }
 
-// spawn starts the CLI. The caller reads lines until they are closed and then calls bury.
+// spawn starts the CLI. The caller reads lines until they are closed, or ends it, and then has the runner
+// bury it.
 func spawn(s spec) (*process, error) {
 	p := &process{
 		session: s.session, model: s.model, resumed: s.resume, kin: s.kin, swept: newTally(), secret: s.secret, log: s.log,
@@ -251,7 +253,7 @@ func (p *process) drain(d time.Duration, see func(any) (enough bool)) (closed bo
 }
 
 // end makes the CLI end, gently for as long as patience allows, and ends all that it left running. It returns when
-// lines are closed.
+// lines are closed, or when the CLI is undead.
 func (p *process) end(patience time.Duration) {
 	p.finish()
 	if p.drain(patience, nil) {
@@ -262,9 +264,7 @@ func (p *process) end(patience time.Duration) {
 	if p.drain(patience, nil) {
 		return
 	}
-	p.signal(syscall.SIGKILL)
-	for range p.lines {
-	}
+	p.kill(nil)
 }
 
 // bury is called when lines are closed: it ends what the CLI left running and gives back what was prepared for it.

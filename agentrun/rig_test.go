@@ -32,6 +32,12 @@ func testMain(m *testing.M) int {
 	if dir := os.Getenv("AGENTRUN_TEST_PARENT"); dir != "" {
 		return beParent(dir)
 	}
+	if os.Getenv("AGENTRUN_TEST_DEAF") != "" {
+		return beDeaf()
+	}
+	if pid := os.Getenv("AGENTRUN_TEST_GRIP"); pid != "" {
+		return beGrip(pid)
+	}
 	var err error
 	if api, err = anthropictest.Start(anthropictest.PromptScript); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -20,6 +20,12 @@ import (
 // startLimit is how long the CLI may take to be ready. It needs 0.4 s; eight at once 2.3 s (measured).
 const startLimit = 30 * time.Second
 
+const (
+	sweepLimit = 10 * time.Second    // until what a former bot left is ended
+	closeLimit = 10 * time.Second    // until a Close that is no longer gentle gives up
+	oldSession = 90 * 24 * time.Hour // since its last start
+)
+
 // Runner runs turns, many at once, each session one at a time. Its methods may be called from many goroutines at once.
 type Runner struct {
 	cfg        Config
@@ -33,8 +39,9 @@ type Runner struct {
 	mu       sync.Mutex // guards the rest
 	closed   bool
 	lock     *os.File
-	sessions map[string]*session
-	live     int // slots taken, by a process or on its way to one
+	sessions map[string]*session // those with a turn or a process
+	undead   map[int]bool        // pids of CLIs that were killed and do not die
+	live     int                 // slots taken, by a process or on its way to one
 	line     []*waiter
 }
 
@@ -44,7 +51,9 @@ type session struct {
 	turn  chan struct{} // holds a token while a turn runs: two processes would fork the transcript
 	known bool          // it ran here before; the turn's to read and write
 
-	keeper *keeper // of the idle process, if any; guarded by Runner.mu
+	// Guarded by Runner.mu.
+	turns  int     // also those in line
+	keeper *keeper // of the idle process, if any
 	root   proc    // the newest CLI, perhaps ended; guarded by Runner.mu
 }
 
@@ -66,7 +75,7 @@ func New(cfg Config) (*Runner, error) {
 	sum := sha256.Sum256([]byte(cfg.Dir))
 	family := hex.EncodeToString(sum[:6])
 	r := &Runner{
-		cfg: cfg, family: family, id: family + "." + rand.Text()[:8], startLimit: startLimit, sessions: map[string]*session{},
+		cfg: cfg, family: family, id: family + "." + rand.Text()[:8], startLimit: startLimit, sessions: map[string]*session{}, undead: map[int]bool{},
 	}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	if err := r.Caged(); err != nil {
@@ -108,8 +117,9 @@ func (c *Config) locate() (string, error) {
 	return path, nil
 }
 
-// Sweep ends what a former bot with the same folder left running, and says how many processes that were. It is called
-// once, before the first turn.
+// Sweep ends what a former bot with the same folder left running, and says how many processes that were. It gives up
+// after 10 s. It also removes the folders of sessions that nobody has touched for 90 days; their transcripts stay. It is
+// called once, before the first turn.
 func (r *Runner) Sweep(ctx context.Context) (ended int, err error) {
 	if err := r.claim(); err != nil {
 		return 0, err
@@ -117,6 +127,8 @@ func (r *Runner) Sweep(ctx context.Context) (ended int, err error) {
 	if live, _ := r.Live(); live > 0 {
 		return 0, fmt.Errorf("sweep: %d processes of this bot are running", live)
 	}
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
+	defer cancel()
 	found := newTally()
 	found.hunt(ctx, kin{mark: r.family + ".", dir: filepath.Join(r.cfg.Dir, "sessions")})
 	if found.err != nil {
@@ -125,7 +137,26 @@ func (r *Runner) Sweep(ctx context.Context) (ended int, err error) {
 	if len(found.left) > 0 {
 		return found.ended(), &Ended{Reason: fmt.Sprintf("Processes of a former bot cannot be ended: pids %v.", found.left), Err: context.Cause(ctx)}
 	}
+	r.tidy(time.Now().Add(-oldSession))
 	return found.ended(), nil
+}
+
+// tidy removes the folders of the sessions that last started before a time; each start writes in the folder.
+func (r *Runner) tidy(before time.Time) {
+	all := filepath.Join(r.cfg.Dir, "sessions")
+	entries, err := os.ReadDir(all)
+	if err != nil {
+		return // there are none yet
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || uuid.Validate(e.Name()) != nil || !info.ModTime().Before(before) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(all, e.Name())); err != nil {
+			r.cfg.Log.Warn("the folder of an old session cannot be removed", "error", err)
+		}
+	}
 }
 
 // claim makes this runner the only one that uses the folder: two would fork the transcripts.
@@ -158,7 +189,8 @@ func (r *Runner) Live() (live, waiting int) {
 }
 
 // Close stops all turns with [ErrClosed], ends all processes and returns when nothing is left. When ctx is done first,
-// it stops being gentle.
+// it stops being gentle, and 10 s later it gives up. Its error says what is left: that is also what was killed and hangs in
+// the kernel, for which it does not wait.
 func (r *Runner) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
@@ -167,13 +199,18 @@ func (r *Runner) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { r.wg.Wait(); close(done) }()
 	var err error
+	ended := true
 	select {
 	case <-done:
 	case <-ctx.Done():
 		found := newTally()
 		found.sweep(kin{mark: r.id + "-", dir: filepath.Join(r.cfg.Dir, "sessions")})
-		<-done
 		err = context.Cause(ctx)
+		select {
+		case <-done:
+		case <-time.After(closeLimit):
+			ended = false
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,7 +218,7 @@ func (r *Runner) Close(ctx context.Context) error {
 		_ = r.lock.Close()
 		r.lock = nil
 	}
-	return err
+	return r.left(ended, err)
 }
 
 // Start runs a prompt and returns at once. The turn ends early when ctx does, with its cause; gate is asked before each
@@ -207,6 +244,10 @@ func (r *Runner) Start(ctx context.Context, prompt Prompt, gate Gate) *Turn {
 		defer r.wg.Done()
 		defer forget()
 		t.finish(t.run(s))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.turns--
+		r.forget(s)
 	}()
 	return t
 }
@@ -232,6 +273,7 @@ func (r *Runner) admitTurn(prompt Prompt) (*session, error) {
 		s = &session{id: prompt.Session, turn: make(chan struct{}, 1)}
 		r.sessions[prompt.Session] = s
 	}
+	s.turns++
 	r.wg.Add(1)
 	return s, nil
 }

@@ -27,6 +27,11 @@ func TestASessionGoesOnAfterItWasIdle(t *testing.T) {
 	s := newSession()
 	answer(t, all(t, r.Start(t.Context(), prompt(s, "[alice]: the word is xyzzy"), allow)))
 	eventually(t, "the idle process is closed", func() bool { live, _ := r.Live(); return live == 0 })
+	r.mu.Lock()
+	if len(r.sessions) != 0 {
+		t.Errorf("sessions without a process are held: %v", r.sessions)
+	}
+	r.mu.Unlock()
 	rec := all(t, r.Start(t.Context(), prompt(s, "[alice]: and now?"), allow))
 	answer(t, rec)
 	if !first[Started](t, rec).Resumed {

@@ -47,7 +47,7 @@ func (r *Runner) obtain(ctx context.Context, t *Turn, s *session) (*process, err
 		case k.alive:
 			// A new model means a new process that resumes; it inherits the slot.
 			k.p.end(idlePatience)
-			k.p.bury()
+			r.bury(k.p)
 			slot = true
 		}
 	}
@@ -159,6 +159,13 @@ func (r *Runner) park(s *session, p *process) {
 	}()
 }
 
+// forget drops a session that has neither turn nor process; r.mu is held.
+func (r *Runner) forget(s *session) {
+	if s.turns == 0 && s.keeper == nil {
+		delete(r.sessions, s.id)
+	}
+}
+
 // run reads the lines of an idle process until a turn takes it, or ends it.
 func (k *keeper) run(s *session) {
 	defer close(k.done)
@@ -186,11 +193,12 @@ func (k *keeper) run(s *session) {
 	if !ended {
 		k.p.end(idlePatience)
 	}
-	k.p.bury()
+	k.r.bury(k.p)
 	k.r.mu.Lock()
 	if s.keeper == k {
 		s.keeper = nil
 	}
+	k.r.forget(s)
 	k.r.mu.Unlock()
 	k.r.free()
 }

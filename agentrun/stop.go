@@ -42,10 +42,7 @@ func (t *Turn) Stop(ctx context.Context) Stopped {
 func (d *drive) halt() (alive bool) {
 	began := time.Now()
 	found := newTally()
-	defer func() {
-		d.p.swept.merge(found)
-		d.t.stopped = found.stopped(d.p.kin.root.pid, time.Since(began))
-	}()
+	defer func() { d.prove(found, began) }()
 	found.look(d.p.kin) // the CLI is quick to kill its command; the count is of before
 	// Without cancel_queued what people said in the meantime would run next (measured with CLI 2.1.330).
 	const id = "stop"
@@ -53,7 +50,6 @@ func (d *drive) halt() (alive bool) {
 	// At once: a command that ignores SIGTERM outlives the result by 1.5 s.
 	found.sweep(d.p.kin)
 	if sent && d.obeyed(id) {
-		found.prove(d.p.kin)
 		return true
 	}
 	// SIGINT, not SIGTERM: by version, the latter may leave a running command behind.
@@ -61,13 +57,9 @@ func (d *drive) halt() (alive bool) {
 	found.sweep(d.p.kin)
 	if !d.p.drain(sigintLimit, d.show) {
 		found.sweep(d.p.kin)
-		d.p.signal(syscall.SIGKILL)
-		for m := range d.p.lines {
-			d.show(m)
-		}
+		d.p.kill(d.show)
 	}
-	d.p.kin.root.pid = 0
-	found.prove(d.p.kin)
+	d.forget()
 	return false
 }
 
@@ -78,10 +70,22 @@ func (d *drive) abandon() {
 	found.sweep(d.p.kin) // while the family tree still hangs together
 	d.p.signal(syscall.SIGKILL)
 	d.p.end(0)
-	d.p.kin.root.pid = 0
+	d.forget()
+	d.prove(found, began)
+}
+
+// forget takes an ended CLI for gone, so that whatever has its mark is a stray. An undead one is left.
+func (d *drive) forget() {
+	if !d.p.undead {
+		d.p.kin.root.pid = 0
+	}
+}
+
+// prove sweeps until nothing is left, and says what that came to.
+func (d *drive) prove(found *tally, began time.Time) {
 	found.prove(d.p.kin)
 	d.p.swept.merge(found)
-	d.t.stopped = found.stopped(0, time.Since(began))
+	d.t.stopped = found.stopped(d.p, time.Since(began))
 }
 
 // obeyed waits until the CLI has answered the interrupt and nothing of ours runs in it any more.
@@ -130,12 +134,12 @@ func (t *tally) prove(k kin) {
 	t.hunt(ctx, k)
 }
 
-// stopped is the tally in the words of a stop. Where /proc could not be read nothing is proven: root stands for what may
-// be left.
-func (t *tally) stopped(root int, took time.Duration) Stopped {
+// stopped is the tally in the words of a stop. An undead CLI is left. Where /proc could not be read nothing is proven:
+// the CLI stands for what may be left.
+func (t *tally) stopped(p *process, took time.Duration) Stopped {
 	s := Stopped{Ended: t.ended(), Left: slices.Clone(t.left), Remote: t.ssh, Took: took}
-	if t.err != nil && len(s.Left) == 0 {
-		s.Left = []int{root}
+	if p.undead || t.err != nil && len(s.Left) == 0 {
+		s.Left = append(s.Left, p.kin.root.pid)
 	}
 	return s
 }

@@ -173,7 +173,7 @@ func (t *Turn) run(s *session) error {
 		t.r.park(s, p)
 		return err
 	}
-	p.bury()
+	t.r.bury(p)
 	t.r.free()
 	return err
 }
