@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -146,16 +147,23 @@ func TestKilledInMidTurn(t *testing.T) {
 	}
 }
 
-// running counts the processes whose command line has text in it.
-func running(text string) (n int) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, d := range dirs {
-		b, err := os.ReadFile(d)
-		if err == nil && strings.HasPrefix(strings.ReplaceAll(string(b), "\x00", " "), text) {
-			n++
+// running counts the processes whose command line begins with text.
+func running(text string) int {
+	return len(pidsOf(func(line string) bool { return strings.HasPrefix(line, text) }))
+}
+
+func pidsOf(fits func(commandLine string) bool) (pids []int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil || !fits(strings.ReplaceAll(string(b), "\x00", " ")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil {
+			pids = append(pids, pid)
 		}
 	}
-	return n
+	return pids
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

@@ -45,7 +45,7 @@ func TestOddMessages(t *testing.T) {
 		must(t, p.says(blank))
 	}
 	must(t, p.says("/new vm status"))
-	if _, err := p.sees(`🟢 devvm`, patience); err != nil {
+	if _, err := p.sees(`🔵 devvm`, patience); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(w.model.Requests()); n != 13 {

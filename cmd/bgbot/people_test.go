@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,7 +17,8 @@ type person struct {
 	mu   sync.Mutex // guards what follows
 	cond chan struct{}
 	text bytes.Buffer
-	read int       // what sees has consumed
+	flat string    // text with each message on one line, however it was wrapped
+	read int       // what sees has consumed of flat
 	said time.Time // when the person typed last
 }
 
@@ -26,12 +28,16 @@ func (p *person) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.text.Write(b)
+	p.flat = flatten.Replace(p.text.String())
 	select {
 	case p.cond <- struct{}{}:
 	default:
 	}
 	return len(b), nil
 }
+
+// flatten undoes the wrapping of plain lines: what goes on has the width of "bgbot  ▸ " before it.
+var flatten = strings.NewReplacer("\n\n         ", " ", "\n         ", " ")
 
 func (p *person) says(line string) error {
 	p.mu.Lock()
@@ -67,16 +73,15 @@ func (p *person) sees(pattern string, patience time.Duration) ([]string, error) 
 	defer timer.Stop()
 	for {
 		p.mu.Lock()
-		rest := p.text.Bytes()[p.read:]
-		at := re.FindSubmatchIndex(rest)
+		rest := p.flat[p.read:]
+		at := re.FindStringSubmatchIndex(rest)
 		var groups []string
 		if at != nil {
 			for i := 0; i < len(at); i += 2 {
-				groups = append(groups, string(rest[max(at[i], 0):max(at[i+1], 0)]))
+				groups = append(groups, rest[max(at[i], 0):max(at[i+1], 0)])
 			}
 			p.read += at[1]
 		}
-		seen := string(rest)
 		p.mu.Unlock()
 		if at != nil {
 			return groups, nil
@@ -84,19 +89,15 @@ func (p *person) sees(pattern string, patience time.Duration) ([]string, error) 
 		select {
 		case <-p.cond:
 		case <-timer.C:
-			return nil, fmt.Errorf("%s does not see %q within %s; after the last thing seen there is:\n%s", p.name, pattern, patience, seen)
+			return nil, fmt.Errorf("%s does not see %q within %s; after the last thing seen there is:\n%s", p.name, pattern, patience, rest)
 		}
 	}
 }
 
 // seesWithin is sees with a limit that counts from the person's last words.
-func (p *person) seesWithin(pattern, limit string) ([]string, error) {
-	d, err := time.ParseDuration(limit)
-	if err != nil {
-		return nil, err
-	}
+func (p *person) seesWithin(pattern string, limit time.Duration) ([]string, error) {
 	p.mu.Lock()
-	left := time.Until(p.said.Add(d))
+	left := time.Until(p.said.Add(limit))
 	p.mu.Unlock()
 	return p.sees(pattern, left)
 }
@@ -107,7 +108,9 @@ func (p *person) saw(pattern string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(re.FindAllString(p.all(), -1)), nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(re.FindAllString(p.flat, -1)), nil
 }
 
 // all is everything that the terminal has shown.

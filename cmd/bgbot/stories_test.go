@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ import (
 //
 //	scenario NAME            which lab (default disk-full)
 //	power|by|ttl|live|stall VALUE   agent.power, confirm.by, confirm.ttl, agent.live, the silence after which a turn says so
-//	cli FILE                 what stands where the claude CLI should be; $CLAUDE in it is the real one
+//	cli FILE                 what stands where the claude CLI should be
+//	cli version V            the version that is wanted
 //	model refuses            nothing listens where the model should be
 //	host refuses|silent|hole|impostor    what is wrong with the Proxmox host
 //
@@ -35,7 +37,8 @@ import (
 //	model told REGEXP        waits until the model was sent that, in what people and tools said
 //	operator|colleague|stranger TEXT     types a line; `presses LABEL` presses the button that was shown last
 //	operator sees REGEXP [within D]      waits for it on the terminal, after what was seen last; groups are $seen1 …;
-//	                         D counts from the operator's last words
+//	                         D counts from the operator's last words and is for a
+//	                         machine that is not busy
 //	operator saw N REGEXP    has been shown it N times in all
 //	operator never TEXT      has not been shown it at all
 //	together TEXT NAME …     several people type the same line at once
@@ -44,6 +47,7 @@ import (
 //	host breaks|mends FAULT  qm misbehaves: start-fail, ha, qm-hang, lock
 //	chat limits N D | down D | deletes | patient     how the chat service misbehaves; that no call broke a rate limit
 //	store breaks|heals
+//	cli dies                 kill -9
 //	running N TEXT           waits for N processes of this machine whose command line begins with it; 0 does not wait
 //	hidden TEXT              is in no terminal, log, file or request
 //	asked N                  how often the model was asked
@@ -121,14 +125,29 @@ func number(ts *testscript.TestScript, s string) (n int) {
 }
 
 func storyCLI(ts *testscript.TestScript, _ bool, args []string) {
+	w := the(ts)
+	switch {
+	case args[0] == "version":
+		w.settings.agent.Version = args[1]
+		return
+	case args[0] == "dies":
+		pids := pidsOf(func(line string) bool {
+			return strings.Contains(line, "stream-json") && strings.Contains(line, w.settings.agent.Dir)
+		})
+		if len(pids) == 0 {
+			ts.Fatalf("no claude runs")
+		}
+		for _, pid := range pids {
+			ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+		}
+		return
+	}
 	path := ts.MkAbs(args[0])
-	agent := &the(ts).settings.agent
 	if text, err := os.ReadFile(path); err == nil {
-		names := strings.NewReplacer("$CLAUDE", agent.Command, "$MARK", ts.Getenv("MARK"))
-		ts.Check(os.WriteFile(path, []byte(names.Replace(string(text))), 0o600))
+		ts.Check(os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "$MARK", ts.Getenv("MARK"))), 0o600))
 		ts.Check(os.Chmod(path, 0o700))
 	}
-	agent.Command = path
+	w.settings.agent.Command = path
 }
 
 func storyModel(ts *testscript.TestScript, _ bool, args []string) {
@@ -189,7 +208,9 @@ func storyPerson(name string) func(*testscript.TestScript, bool, []string) {
 		case len(args) == 2 && args[0] == "sees":
 			remember(ts)(p.sees(args[1], patience))
 		case len(args) == 4 && args[0] == "sees" && args[2] == "within":
-			remember(ts)(p.seesWithin(args[1], args[3]))
+			d, err := time.ParseDuration(args[3])
+			ts.Check(err)
+			remember(ts)(p.seesWithin(args[1], time.Duration(w.slow*float64(d))))
 		case len(args) == 3 && args[0] == "saw":
 			n, err := p.saw(args[2])
 			ts.Check(err)

@@ -32,6 +32,7 @@ type world struct {
 	log      *logbook
 	room     *room
 	people   map[string]*person
+	slow     float64 // how busy this machine is; 1 is not
 
 	opened bool
 	stop   context.CancelCauseFunc
@@ -42,17 +43,22 @@ type world struct {
 // The characters. The operator and the colleague are on the allowlist; the stranger is not.
 var characters = map[string]bool{"operator": true, "colleague": true, "stranger": false}
 
+// quickLab is how long the lab of disk-full takes to start where nothing else runs, generously.
+const quickLab = 500 * time.Millisecond
+
 const worldKeyText = "a_key*nobody-may_see-0123456789" // with what CommonMark would escape
 
 func newWorld(t testing.TB, dir, scenario string) *world {
 	t.Helper()
 	cli := cliForTest(t)
 	w := &world{t: t, dir: dir, script: &script{}, log: &logbook{to: t.Output()}, room: newRoom(), people: map[string]*person{}}
+	began := time.Now()
 	var err error
 	if w.lab, err = lab.Start(t.Context(), lab.Options{Scenario: scenario, Fast: true}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { must(t, w.lab.Close()) })
+	w.slow = min(max(1, time.Since(began).Seconds()/quickLab.Seconds()), 8)
 	if w.model, err = anthropictest.Start(w.script.answer); err != nil {
 		t.Fatal(err)
 	}
