@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -199,11 +200,32 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 		}
 		return func() { b.answer(m, message(err)) }
 	}
+	if code := b.meant(m, c); code != "" {
+		return func() {
+			b.answer(m, "A card is open. To answer it, type `confirm "+code+"` or `cancel "+code+"`. Nothing was done, and nothing was passed on.")
+		}
+	}
 	if c.kind == talk {
 		t, fresh := b.turnAt(m)
 		return func() { b.talk(m, c.arg, t, fresh) }
 	}
 	return func() { b.act(m, c) }
+}
+
+// meant is the code of the open card that a bare "yes" or "no" is about. It is not taken for an answer: it may have been
+// meant for something else, and a card wants its code.
+func (b *Bot) meant(m Message, c command) (code string) {
+	switch strings.ToLower(strings.Trim(c.arg, ".! ")) {
+	case "yes", "y", "ok", "okay", "yep", "sure", "do it", "go", "confirm", "no", "n", "nope", "cancel", "don't":
+	default:
+		return ""
+	}
+	for _, open := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		if c.kind == talk && open.Place == store.Place(m.Place) {
+			code = open.Code
+		}
+	}
+	return code
 }
 
 // tells says whether somebody who may not act is told so again: a bot that posts each second must not fill the lane of

@@ -66,6 +66,8 @@ func parse(m Message, prompts []Prompt) command {
 		return command{kind: help}
 	case first == "vm":
 		return parseVerb(words, text)
+	case len(words) == 1 && isVerb(first):
+		return command{kind: invalid, err: &says{"Did you mean `vm " + first + "`? A bare word would only reach the agent; nothing was done."}}
 	case (first == "confirm" || first == "cancel") && len(words) == 2 && len(words[1]) == 4 && codePattern.MatchString(words[1]):
 		k := confirm
 		if first == "cancel" {
@@ -85,6 +87,11 @@ var (
 	codePattern  = regexp.MustCompile(`^[2-9a-z]*[2-9][2-9a-z]*$`) // a code has a digit, so that "cancel that" is none
 	modelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/@\[\]-]{0,100}$`)
 )
+
+func isVerb(word string) bool {
+	_, err := pve.ParseVerb(word)
+	return err == nil
+}
 
 func parseVerb(words []string, text string) command {
 	slash := strings.HasPrefix(text, "/")

@@ -36,6 +36,8 @@ func TestWhatPeopleType(t *testing.T) {
 		{text: "vm is frozen, please look", kind: talk, arg: "vm is frozen, please look", act: auth.Talk},
 		{text: "confirm 4f7q", kind: confirm, arg: "4F7Q", act: auth.Confirm},
 		{text: "Cancel 4F7Q", kind: cancel, arg: "4F7Q", act: auth.Confirm},
+		{text: "cycle", kind: invalid, act: auth.Talk},
+		{text: "cancel that", kind: talk, arg: "cancel that", act: auth.Talk},
 		{text: "confirm the order", kind: talk, arg: "confirm the order", act: auth.Talk},
 		{text: "model opus", kind: model, arg: "opus", act: auth.Talk},
 		{text: "model ../../x", kind: invalid, act: auth.Talk},

@@ -76,15 +76,19 @@ func (b *Bot) offer(ctx context.Context, r request) *pending {
 	b.Store.AddConfirmation(b.work, c)
 	b.record(b.work, r.place, r.requesters[0], "ask", c.Verb, c.Nonce, c.Origin)
 	p := b.await(ctx, c, r.session != "")
-	c.Card = b.say(r.place, Text{Body: b.card(r, c), Key: c.Nonce, Choices: []Choice{
-		{ID: clickConfirm + c.Nonce, Label: b.title(r.verb), Danger: true},
-		{ID: clickCancel + c.Nonce, Label: "Cancel"},
-	}})
+	c.Card = b.say(r.place, Text{Body: b.card(r, c), Key: c.Nonce, Choices: b.cardChoices(c)})
 	b.Store.SetCard(b.work, c.Nonce, c.Card)
 	if now, ok := b.Store.Confirmation(b.work, c.Nonce); ok && !now.Used.IsZero() { // answered before we knew the card's id
 		b.closeCard(c.Nonce, "☑ "+b.title(r.verb)+": "+now.Outcome+".")
 	}
 	return p
+}
+
+func (b *Bot) cardChoices(c store.Confirmation) []Choice {
+	return []Choice{
+		{ID: clickConfirm + c.Nonce, Label: b.title(pve.Verb(c.Verb)), Danger: true},
+		{ID: clickCancel + c.Nonce, Label: "Cancel"},
+	}
 }
 
 // await registers who waits for c and ends c when its time is over or ctx ends.

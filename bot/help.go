@@ -54,5 +54,5 @@ func (b *Bot) model(m Message, name string) {
 	th.Model = name
 	b.Store.SaveThread(b.work, th)
 	b.record(b.work, m.Place, m.From, "model", name, "set", "")
-	b.answer(m, "This thread uses "+code(name, 60)+" from the next message on. If there is no such model, the agent says so then.")
+	b.answer(m, "This thread uses "+code(name, 60)+" from its next turn on. If there is no such model, the agent says so then.")
 }

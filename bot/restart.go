@@ -44,6 +44,9 @@ func (b *Bot) takeOver() {
 		for _, o := range operations {
 			b.cutOperation(o)
 		}
+		for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+			b.showAgain(c)
+		}
 	})
 }
 
@@ -72,6 +75,23 @@ func (b *Bot) cutTurn(t store.Turn, swept bool) {
 	if b.say(p, Text{Body: text + b.trouble(), Choices: []Choice{{ID: clickPrompt + continuePrompt, Label: "Continue"}}}) != "" {
 		b.Store.EndTurn(b.work, t.ID)
 	}
+}
+
+// showAgain brings a card that is still open back into sight: its buttons work as before, whoever had asked.
+func (b *Bot) showAgain(c store.Confirmation) {
+	p, out := Place(c.Place), b.out[c.Place.Chat]
+	if out == nil {
+		return
+	}
+	t := Text{
+		Body: fmt.Sprintf("🔴 %s? Still open after my restart, until %s.\nOr type: `confirm %s` · `cancel %s`",
+			b.title(pve.Verb(c.Verb)), c.Expires.Local().Format("15:04:05"), c.Code, c.Code),
+		Choices: b.cardChoices(c),
+	}
+	if err := out.settle(b.work, p, c.Card, t); !gone(err) {
+		return
+	}
+	b.Store.SetCard(b.work, c.Nonce, b.say(p, t))
 }
 
 // cutOperation asks the host what became of a verb that the former process had started.

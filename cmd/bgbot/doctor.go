@@ -90,10 +90,12 @@ func (d *doctor) claude(ctx context.Context, s settings, cfg *config.Config) {
 	a.Log = logger(d.e.err, "error", "text", mask(s.secrets))
 	runner, err := agentrun.New(a)
 	if err == nil {
+		d.check("cage", "the agent's commands cannot reach the keys, the configuration or bgbot itself", runner.Caged())
 		err = runner.Check(ctx)
 		_ = runner.Close(ctx) // nothing runs
 	}
 	d.check("claude", "version "+agentrun.Pinned+" is there", err)
+	err = nil
 	err = nil
 	if !cfg.Agent.APIKey.Given() && !cfg.Agent.OAuthToken.Given() && a.BaseURL == "" {
 		err = fmt.Errorf("agent.api_key_file: no key for the model; set it, or agent.oauth_token_file (from `claude setup-token`)")

@@ -55,6 +55,7 @@ func serve(ctx context.Context, s settings, chats map[string]bot.Chat, log *slog
 		return err
 	}
 	defer func() { err = errors.Join(err, runner.Close(context.WithoutCancel(ctx))) }()
+	keys.owns = runner.Owns
 
 	b := bot.New(bot.Options{
 		Chats: chats, Policy: auth.NewPolicy(s.people...), Confirm: s.confirm, Power: s.power, VM: s.vm,
@@ -70,6 +71,7 @@ func serve(ctx context.Context, s settings, chats map[string]bot.Chat, log *slog
 type keyring struct {
 	vm      pve.Host
 	relay   *relay.Server
+	owns    func(session string, pid int) bool
 	handler func(session string) func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error)
 	log     *slog.Logger
 
@@ -95,6 +97,7 @@ func (k *keyring) prepare(session, dir string) (map[string]string, func(), error
 	if err != nil {
 		return nil, nil, err
 	}
+	a.Admit(func(pid int) bool { return k.owns(session, pid) }) // the path of another session's socket can be guessed
 	revoke := k.relay.Admit(session, pass.PublicKey(), relay.Handler(k.handler(session)))
 	k.mu.Lock()
 	defer k.mu.Unlock()
