@@ -139,7 +139,13 @@ func (r *Runner) Caged() error {
 	}
 	read, write := system()
 	for _, secret := range r.cfg.Private {
+		if secret == "" {
+			continue
+		}
 		if at, err := filepath.EvalSymlinks(secret); err == nil {
+			secret = at
+		}
+		if at, err := filepath.Abs(secret); err == nil {
 			secret = at
 		}
 		for _, open := range slices.Concat(read, write, r.cfg.Readable, []string{r.cfg.Workspace}) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -370,5 +371,23 @@ func TestCloseWaitsForASignature(t *testing.T) {
 	close(key.release)
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAProcessOfAnotherSessionIsNotServed(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	s := open(t, Alias{Name: "devvm", Address: "127.0.0.1:1", User: "u", HostKey: key.PublicKey(), Signer: key})
+	var asked atomic.Int64
+	s.agent.Admit(func(pid int) bool { asked.Store(int64(pid)); return false })
+	if keys, err := dial(t, s.agent).List(); err == nil {
+		t.Errorf("it was told %v", keys)
+	}
+	if got := asked.Load(); got != int64(os.Getpid()) {
+		t.Errorf("asked about process %d, want %d", got, os.Getpid())
+	}
+	s.agent.Admit(func(pid int) bool { return pid == os.Getpid() })
+	if keys, err := dial(t, s.agent).List(); err != nil || len(keys) != 1 {
+		t.Errorf("its own process got %v, %v", keys, err)
 	}
 }

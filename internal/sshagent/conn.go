@@ -72,8 +72,15 @@ func (a *Agent) accept() {
 
 // admit registers c so that Close can end it.
 func (a *Agent) admit(c *conn) error {
-	if err := sameUser(c.link); err != nil {
+	pid, err := peer(c.link)
+	if err != nil {
 		return err
+	}
+	a.mu.Lock()
+	may := a.may
+	a.mu.Unlock()
+	if may != nil && !may(pid) {
+		return fmt.Errorf("the process %d is not of this session", pid)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,26 +94,26 @@ func (a *Agent) admit(c *conn) error {
 	return nil
 }
 
-// sameUser asks the kernel who is on the other end; the socket's mode does not stop root, nor a descriptor passed on.
-func sameUser(link *net.UnixConn) error {
+// peer asks the kernel who is on the other end; the socket's mode does not stop root, nor a descriptor passed on.
+func peer(link *net.UnixConn) (pid int, err error) {
 	raw, err := link.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return err
+		return 0, err
 	}
 	if credErr != nil {
-		return credErr
+		return 0, credErr
 	}
 	if int(cred.Uid) != os.Getuid() {
-		return fmt.Errorf("the peer is user %d", cred.Uid)
+		return 0, fmt.Errorf("the peer is user %d", cred.Uid)
 	}
-	return nil
+	return int(cred.Pid), nil
 }
 
 func (c *conn) serve() {

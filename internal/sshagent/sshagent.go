@@ -51,6 +51,7 @@ type Agent struct {
 	mu      sync.Mutex // guards what follows
 	active  bool
 	closed  bool
+	may     func(pid int) bool
 	conns   map[*conn]struct{}
 	signed  map[string]int // by alias
 	refused int
@@ -123,6 +124,14 @@ func (a *Agent) listen() error {
 // Env is what a child needs, beside its other variables: SSH_AUTH_SOCK, and PATH with the wrapper in front of path.
 func (a *Agent) Env(path string) map[string]string {
 	return map[string]string{"SSH_AUTH_SOCK": a.socket, "PATH": filepath.Join(a.dir, "bin") + ":" + path}
+}
+
+// Admit makes the agent serve only processes for which may says yes, beside being of our user: the path of the socket is
+// no secret. may is asked at each connection, from any goroutine, and must not call the agent.
+func (a *Agent) Admit(may func(pid int) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.may = may
 }
 
 // Activate lets the agent sign, until [Agent.Deactivate].
