@@ -23,6 +23,7 @@ type delivery struct {
 
 	mu       sync.Mutex // guards what follows
 	silent   time.Time  // nothing at all before this
+	sent     int        // calls that the chat took
 	nextEdit time.Time
 	nextPost time.Time
 	lines    map[Place]*line
@@ -54,12 +55,21 @@ func (d *delivery) post(ctx context.Context, p Place, t Text) (string, error) {
 	}
 	t = d.clean(t)
 	var id string
-	err = d.try(ctx, "post", d.postSlot, func(ctx context.Context) (err error) {
+	post := func(ctx context.Context) (err error) {
 		id, err = d.chat.Post(ctx, p, t)
 		return err
-	})
+	}
+	err = d.try(ctx, "post", d.postSlot, post)
+	if errors.Is(err, errRefused) {
+		d.log.ErrorContext(ctx, "the chat refuses a message, a short one takes its place", "place", p.String(), "bytes", len(t.Body), "files", len(t.Files))
+		t = Text{Body: cut(firstLine(t.Body), 110) + "\n(The chat refused the whole of this message; the log has more.)", Choices: t.Choices, Key: uuid.NewString()}
+		err = d.try(ctx, "post", d.postSlot, post)
+	}
 	return id, err
 }
+
+// errRefused is a message that the chat does not take while it takes others. It must not hold up what is behind it.
+var errRefused = errors.New("the chat takes other messages, but not this one")
 
 // settle edits a message for certain, past the slow lane: a button that must go, a state that must be true.
 func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error {
@@ -69,13 +79,20 @@ func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error
 
 // try runs send until it succeeds, trying cannot help, or ctx ends. Each try waits for its slot.
 func (d *delivery) try(ctx context.Context, what string, slot func() time.Time, send func(context.Context) error) error {
+	before := d.taken(0)
 	for attempt := 0; ; attempt++ {
 		if err := d.wait(ctx, slot); err != nil {
 			return err
 		}
 		err := d.once(ctx, send)
+		if err == nil {
+			d.taken(1)
+		}
 		if err == nil || final(err) {
 			return err
+		}
+		if attempt >= 6 && d.taken(0) > before { // half a minute
+			return errors.Join(errRefused, err)
 		}
 		pause := d.pause(err, attempt)
 		d.log.WarnContext(ctx, "the chat did not take a message", "what", what, "attempt", attempt+1, "again_in", pause, "err", err)
@@ -83,6 +100,14 @@ func (d *delivery) try(ctx context.Context, what string, slot func() time.Time, 
 			return err
 		}
 	}
+}
+
+// taken adds n to the calls that the chat took, and returns their number.
+func (d *delivery) taken(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sent += n
+	return d.sent
 }
 
 // once gives one call to the chat a deadline of its own: a hanging request must not hold the queue for ever.

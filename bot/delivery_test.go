@@ -19,6 +19,8 @@ type service struct {
 	limits Limits
 	refuse func(call int, kind string) error
 
+	refuseText func(body string) error
+
 	mu       sync.Mutex // guards what follows
 	calls    int
 	thread   []string // the texts in the order of their posts, as they are now
@@ -71,6 +73,11 @@ func (s *service) call(kind, id string) error {
 func (s *service) Post(_ context.Context, _ Place, t Text) (string, error) {
 	if err := s.call("post", ""); err != nil {
 		return "", err
+	}
+	if s.refuseText != nil {
+		if err := s.refuseText(t.Body); err != nil {
+			return "", err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,6 +242,33 @@ func TestPostsOfAThreadKeepTheirOrderThroughFailures(t *testing.T) {
 		wg.Wait()
 		if !slices.Equal(s.thread, want) {
 			t.Errorf("the thread is %q, want %q", s.thread, want)
+		}
+	})
+}
+
+func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		d := delivers(s)
+		s.refuseText = func(body string) error {
+			if strings.Contains(body, "poison") {
+				return errors.New("invalid_blocks")
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = d.post(t.Context(), place("a"), Text{Body: "a result\nwith poison in it"}) })
+		synctest.Wait()
+		wg.Go(func() { _, _ = d.post(t.Context(), place("a"), Text{Body: "a card"}) })
+		for range 60 { // other threads go on
+			_, _ = d.post(t.Context(), place("b"), Text{Body: "-"})
+			time.Sleep(time.Second)
+		}
+		wg.Wait()
+		thread := slices.DeleteFunc(s.thread, func(body string) bool { return body == "-" })
+		want := []string{"a result\n(The chat refused the whole of this message; the log has more.)", "a card"}
+		if !slices.Equal(thread, want) {
+			t.Errorf("the thread is %q, want %q", thread, want)
 		}
 	})
 }

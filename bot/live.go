@@ -139,6 +139,7 @@ func (l *live) write(ctx context.Context, i int, t Text) error {
 		err := l.d.once(ctx, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
 		if !gone(err) {
 			if err == nil {
+				l.d.taken(1)
 				l.shown[i].text = t
 			}
 			return err

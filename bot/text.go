@@ -27,11 +27,10 @@ func isText(mediaType string) bool { return strings.HasPrefix(mediaType, "text/"
 
 // cut shortens s to at most n runes.
 func cut(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
+	if len(s) <= n || byteOf(s, n) == len(s) {
 		return s
 	}
-	r := []rune(s)
-	return strings.TrimRightFunc(string(r[:max(n-1, 0)]), unicode.IsSpace) + "…"
+	return strings.TrimRightFunc(s[:byteOf(s, max(n-1, 0))], unicode.IsSpace) + "…"
 }
 
 // oneLine folds all white space of s into single blanks. Of a very long s the beginning is enough for any line.

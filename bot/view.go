@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"bgbot/agentrun"
 	"bgbot/pve"
@@ -164,8 +165,12 @@ func (v *view) pages(now time.Time) []Text {
 	var body strings.Builder
 	size := 0
 	for i, it := range v.items {
-		for _, part := range split(it.draw(), pageSize) {
-			n := len([]rune(part)) + 2
+		text := it.draw()
+		if !it.tool && v.over == "" && i == len(v.items)-1 {
+			text = tail(text, 1500) // the whole of it is shown when it ends
+		}
+		for _, part := range split(text, pageSize) {
+			n := utf8.RuneCountInString(part) + 2
 			if size > 0 && size+n > pageSize {
 				pages = append(pages, Text{Body: body.String()})
 				body.Reset()
@@ -194,6 +199,16 @@ func (v *view) pages(now time.Time) []Text {
 	}
 	v.most = len(pages)
 	return append(pages, t)
+}
+
+// tail is the end of a text that is still being written: the page that holds it can then be redrawn in place, and an
+// answer, which is said again as a message of its own, leaves no empty pages behind.
+func tail(s string, n int) string {
+	over := utf8.RuneCountInString(s) - n
+	if over <= 0 {
+		return s
+	}
+	return "…" + s[byteOf(s, over):]
 }
 
 // separator keeps tool lines together and prose apart; two blanks before the newline are CommonMark's hard break.
@@ -231,11 +246,12 @@ func (it item) draw() string {
 // and opened again, so that each part is CommonMark by itself.
 func split(s string, n int) []string {
 	var parts []string
-	for r := []rune(s); len(r) > 0; {
-		if len(r) <= n {
-			return append(parts, string(r))
+	for len(s) > n { // a text of n bytes has at most n runes
+		end := byteOf(s, n)
+		if end == len(s) {
+			break
 		}
-		head := string(r[:n])
+		head := s[:end]
 		at := strings.LastIndex(head, "\n\n")
 		if at < len(head)/2 {
 			at = strings.LastIndex(head, "\n")
@@ -243,16 +259,28 @@ func split(s string, n int) []string {
 		if at <= len(head)/2 {
 			at = len(head)
 		}
-		head = head[:at]
-		rest := strings.TrimLeft(string(r)[at:], "\n")
+		head, s = s[:at], strings.TrimLeft(s[at:], "\n")
 		if n > 100 && strings.Count("\n"+head, "\n```")%2 == 1 {
 			head += "\n```"
-			rest = "```\n" + rest
+			s = "```\n" + s
 		}
 		parts = append(parts, head)
-		r = []rune(rest)
+	}
+	if s != "" {
+		parts = append(parts, s)
 	}
 	return parts
+}
+
+// byteOf is where the n'th rune of s begins.
+func byteOf(s string, n int) int {
+	for i := range s {
+		if n == 0 {
+			return i
+		}
+		n--
+	}
+	return len(s)
 }
 
 // transcript is every command of the turn with its whole output, for the file beside the answer; empty if what the
