@@ -126,11 +126,11 @@ func number(ts *testscript.TestScript, s string) (n int) {
 
 func storyCLI(ts *testscript.TestScript, _ bool, args []string) {
 	w := the(ts)
-	switch {
-	case args[0] == "version":
+	switch args[0] {
+	case "version":
 		w.settings.agent.Version = args[1]
 		return
-	case args[0] == "dies":
+	case "dies":
 		pids := pidsOf(func(line string) bool {
 			return strings.Contains(line, "stream-json") && strings.Contains(line, w.settings.agent.Dir)
 		})

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -157,13 +158,17 @@ func (w *world) places(text string) (found []string) {
 		}
 	}
 	err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil // a file that has just gone
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {
+			return nil
 		}
-		if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, []byte(text)) {
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, []byte(text)) {
 			found = append(found, path)
 		}
-		return nil
+		if errors.Is(err, fs.ErrNotExist) { // gone since
+			return nil
+		}
+		return err
 	})
 	must(w.t, err)
 	return found
