@@ -96,7 +96,6 @@ func (d *doctor) claude(ctx context.Context, s settings, cfg *config.Config) {
 	}
 	d.check("claude", "version "+agentrun.Pinned+" is there", err)
 	err = nil
-	err = nil
 	if !cfg.Agent.APIKey.Given() && !cfg.Agent.OAuthToken.Given() && a.BaseURL == "" {
 		err = fmt.Errorf("agent.api_key_file: no key for the model; set it, or agent.oauth_token_file (from `claude setup-token`)")
 	}
