@@ -30,6 +30,7 @@ func system() (read, write []string) {
 		"ssl/certs", "ssl/cert.pem", "ssl/openssl.cnf", "ca-certificates", "ca-certificates.conf", "pki/tls/certs",
 		"pki/ca-trust/extracted", "crypto-policies", "ssh/ssh_config", "ssh/ssh_config.d", "ssh/moduli", "bash.bashrc", "bashrc",
 		"profile", "profile.d", "inputrc", "terminfo", "mime.types", "os-release", "debian_version", "alpine-release", "claude-code",
+		"gitconfig", "wgetrc", "login.defs", "shells", "lsb-release", "machine-id", "python3", "perl", "vim", "magic", "rpc",
 	} {
 		read = append(read, filepath.Join("/etc", name))
 	}
