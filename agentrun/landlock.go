@@ -51,8 +51,7 @@ func handled(abi int) unix.LandlockRulesetAttr {
 	return rules
 }
 
-// attrSize is the part of [unix.LandlockRulesetAttr] that a kernel of this version knows; more of it is refused, even as zeros
-// it is safer not to send.
+// attrSize is the part of [unix.LandlockRulesetAttr] that a kernel of this version knows.
 func attrSize(abi int) uintptr {
 	var attr unix.LandlockRulesetAttr
 	switch {
@@ -76,7 +75,7 @@ func restrict(abi int, read, write []string) error {
 		return err
 	}
 	attr := handled(abi)
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), attrSize(abi), 0) //nolint:gosec // a system call
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), attrSize(abi), 0)
 	if errno != 0 {
 		return fmt.Errorf("make a Landlock ruleset: %w", errno)
 	}
@@ -116,7 +115,7 @@ func grant(ruleset int, path string, rights uint64) error {
 	}
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)} //nolint:gosec // a descriptor
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
-		uintptr(unsafe.Pointer(&rule)), 0, 0, 0) //nolint:gosec // a system call
+		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
 	if errno != 0 {
 		return &os.PathError{Op: "grant", Path: path, Err: errno}
 	}
