@@ -70,7 +70,7 @@ func watchTurn(b *testing.B, limits bot.Limits, every int) {
 	w.settings.agent.Command = tickerCLI(b)
 	o := observe(b, w, limits, every)
 	began := time.Now()
-	o.asks(b, "devvm is frozen, please look", `bgbot  ▸ done$`)
+	o.asks(b, "devvm is frozen, please look", `bgbot  ▸ .*done$`)
 	took := time.Since(began)
 
 	late := o.screen.latencies()
