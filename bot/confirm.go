@@ -64,6 +64,7 @@ const (
 
 // offer puts a card into the thread and returns at once; the card expires by itself, and when ctx ends it is withdrawn.
 func (b *Bot) offer(ctx context.Context, r request) *pending {
+	state := b.state() // before the clock of the card runs
 	now := time.Now()
 	c := store.Confirmation{
 		Nonce: uuid.NewString(), Code: b.code(r.place), Verb: string(r.verb), VMID: b.VM.ID, Place: store.Place(r.place),
@@ -76,7 +77,7 @@ func (b *Bot) offer(ctx context.Context, r request) *pending {
 	b.Store.AddConfirmation(b.work, c)
 	b.record(b.work, r.place, r.requesters[0], "ask", c.Verb, c.Nonce, c.Origin)
 	p := b.await(ctx, c, r.session != "")
-	c.Card = b.say(r.place, Text{Body: b.card(r, c), Key: c.Nonce, Choices: b.cardChoices(c)})
+	c.Card = b.say(r.place, Text{Body: b.card(r, c, state), Key: c.Nonce, Choices: b.cardChoices(c)})
 	b.Store.SetCard(b.work, c.Nonce, c.Card)
 	if now, ok := b.Store.Confirmation(b.work, c.Nonce); ok && !now.Used.IsZero() { // answered before we knew the card's id
 		b.closeCard(c.Nonce, "☑ "+b.title(r.verb)+": "+now.Outcome+".")
@@ -181,17 +182,22 @@ func (b *Bot) code(p Place) string {
 	}
 }
 
-// card shows the facts that a person decides on. The VM's state is asked for, but not waited for longer than a moment.
-func (b *Bot) card(r request, c store.Confirmation) string {
+// state is what the host says of the VM, for a card. It is asked for, but not waited for longer than a moment.
+func (b *Bot) state() string {
 	ctx, cancel := context.WithTimeout(b.work, 2*time.Second)
 	defer cancel()
-	state := "its state is unknown: the Proxmox host has not answered yet"
 	switch rep, err := b.Gate.Run(ctx, pve.Status, func(pve.Step) {}); {
 	case err == nil:
-		state = plain(firstLine(rep.Result.Text), 90)
+		return plain(firstLine(rep.Result.Text), 90)
 	case ctx.Err() == nil:
-		state = "its state is unknown: " + plain(message(err), 90)
+		return "its state is unknown: " + plain(message(err), 90)
+	default:
+		return "its state is unknown: the Proxmox host has not answered yet"
 	}
+}
+
+// card shows the facts that a person decides on.
+func (b *Bot) card(r request, c store.Confirmation, state string) string {
 	who := plain(r.name, 40)
 	if r.session != "" {
 		who = "the agent, working for " + who

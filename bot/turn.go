@@ -129,7 +129,7 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	b.Turning(t.session, false)
 	state, answer := b.outcome(t, result, err)
 	t.mu.Lock()
-	t.view.end(state, answer.Body)
+	t.view.end(state, result.Text) // the answer is said again below
 	t.mu.Unlock()
 	t.live.close()
 	b.record(b.work, m.Place, m.From, "turn", t.id, strings.TrimSpace(state), "")

@@ -163,10 +163,12 @@ func shieldProse(b *strings.Builder, s string) {
 			ticks := len(s[i:]) - len(strings.TrimLeft(s[i:], "`"))
 			span := spanLength(s[i:], ticks)
 			b.WriteString(s[i : i+ticks])
-			if span > 0 {
-				shieldCode(b, s[i+ticks:i+span])
+			i += ticks - 1
+			if span > 0 { // the ticks that close it open nothing
+				shieldCode(b, s[i+1:i+1+span-ticks])
+				b.WriteString(s[i+1+span-ticks : i+1+span])
+				i += span
 			}
-			i += max(ticks, span) - 1
 		case c == '\\' && i+1 < len(s) && punctuation(s[i+1]):
 			i++
 			hide(b, s[i])

@@ -70,3 +70,11 @@ func FuzzMarkdown(f *testing.F) {
 		}
 	})
 }
+
+func TestWordsBetweenTwoCodeSpansAreNotCode(t *testing.T) {
+	t.Parallel()
+	in := "⊘ `ssh`  did: and \\`cycle\\` changes `x`"
+	if got, want := unshield(shield(in)), "⊘ `ssh`  did: and `cycle` changes `x`"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
