@@ -60,8 +60,8 @@ who has to be on the allowlist auth.console.`)
 	}
 	defer func() { _ = logFile.Close() }() // the log is not worth an error at the end
 	greeting := "Say what is wrong with " + s.vm.Name + ". `help` says what else works, ^D leaves."
-	for _, line := range ignored {
-		greeting += "\n\n⚠️ " + line
+	if len(ignored) > 0 {
+		greeting += "\n\n⚠️ " + strings.Join(ignored, "\n\n⚠️ ")
 	}
 	chat, err := console.Open(console.Options{
 		In: e.in, Out: e.out, Person: person, Name: me.Username, Title: "bgbot · " + s.vm.Name, Plain: *plain,
