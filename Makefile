@@ -36,7 +36,7 @@ fmt: linter ## format the code
 
 bench: cli debian build ## print the numbers that the design promises, some minutes
 	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 1x ./cmd/bgbot # each takes samples of its own
-	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 20x $(filter-out ./cmd/bgbot,$(BENCHES))
+	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 10x $(filter-out ./cmd/bgbot,$(BENCHES))
 
 build: ## bin/bgbot and bin/pve-gate, static
 	@$(GO_BUILD) -o bin/bgbot ./cmd/bgbot
