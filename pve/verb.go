@@ -68,11 +68,11 @@ func (v Verb) Explain() string {
 	case Start:
 		return "starts the VM if it is stopped"
 	case Reset:
-		return "reboots the guest inside the same QEMU process; does not cure a wedged QEMU"
+		return "reboots the guest inside the same QEMU process, so it does not cure a wedged QEMU"
 	case Stop:
-		return "stops QEMU at once; unsaved guest memory is lost"
+		return "stops QEMU at once (unsaved guest memory is lost)"
 	case Cycle:
-		return "stops QEMU and starts a fresh one, with staged config; unsaved guest memory is lost"
+		return "stops QEMU and starts a fresh one, with staged config (unsaved guest memory is lost)"
 	default:
 		return "is not a verb"
 	}

@@ -34,11 +34,6 @@ func runDrill(ctx context.Context, e env, args []string) (int, error) {
 	if err != nil {
 		return exitUsage, err
 	}
-	dir, err := os.MkdirTemp("", "bgbot-drill-")
-	if err != nil {
-		return exitError, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder of this run
 	log := slog.New(slog.DiscardHandler)
 	if f.logFile != "" {
 		w, err := os.OpenFile(f.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -51,6 +46,10 @@ func runDrill(ctx context.Context, e env, args []string) (int, error) {
 	l, err := lab.Start(ctx, lab.Options{Scenario: f.scenario, BreakModel: f.breakModel, Fast: f.auto, Transcript: e.out, Log: log})
 	if err != nil {
 		return exitError, err
+	}
+	dir := filepath.Join(l.Dir(), "bgbot") // goes with the lab, also when this process is killed
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return exitError, errors.Join(err, l.Close())
 	}
 	d := &drill{drillFlags: f, e: e, dir: dir, lab: l, log: log}
 	code, err := d.run(ctx)

@@ -43,8 +43,17 @@ func (p *person) says(line string) error {
 	p.mu.Lock()
 	p.said = time.Now()
 	p.mu.Unlock()
-	_, err := fmt.Fprintln(p.keys, line)
-	return err
+	typed := make(chan error, 1)
+	go func() { // a terminal that nobody reads would hold it up for ever; the pipe ends with the world
+		_, err := fmt.Fprintln(p.keys, line)
+		typed <- err
+	}()
+	select {
+	case err := <-typed:
+		return err
+	case <-time.After(patience):
+		return fmt.Errorf("%s typed %q, and nothing read it within %s: is the service up?", p.name, line, patience)
+	}
 }
 
 // presses types the number of the button that was shown last under this label.

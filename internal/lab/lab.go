@@ -111,6 +111,9 @@ func (l *Lab) Gate() pve.Host {
 	}
 }
 
+// Dir is the folder of the lab's state. It is removed by Close, or by the simulated QEMU when this process is killed.
+func (l *Lab) Dir() string { return l.state.dir }
+
 // KeyFiles are the private keys behind the Signers of Gate and VM, for a bgbot that reads its own configuration.
 func (l *Lab) KeyFiles() (gate, vm string) {
 	return l.state.path("keys", "gate_client"), l.state.path("keys", "vm_client")
