@@ -215,6 +215,8 @@ func (r *Runner) Close(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lock != nil {
+		// Unlocked by name: a child that is being forked just now holds a copy of the descriptor until its exec.
+		_ = unix.Flock(int(r.lock.Fd()), unix.LOCK_UN)
 		_ = r.lock.Close()
 		r.lock = nil
 	}

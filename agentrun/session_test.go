@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // sentence compares what a person reads.
@@ -297,5 +299,27 @@ func TestTwoBotsDoNotShareAFolder(t *testing.T) {
 	sentence(t, err, "Another bgbot uses the folder "+cfg.Dir+" for agent sessions: stop that one first. The /vm verbs still work.")
 	if rec := all(t, two.Start(t.Context(), prompt(newSession(), "x"), allow)); rec.err == nil {
 		t.Error("the second bot started a session")
+	}
+}
+
+// A child that is between fork and exec has a copy of every descriptor, the lock's too. That must not keep the next
+// Runner of the same process out.
+func TestAChildThatIsBeingForkedDoesNotKeepTheFolder(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	former := open(t, cfg)
+	if err := former.claim(); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := unix.Dup(int(former.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(copied) }()
+	if err := former.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, cfg).claim(); err != nil {
+		t.Error(err)
 	}
 }

@@ -85,6 +85,9 @@ func (s *Store) lockPath() string { return s.path + ".lock" }
 
 func (s *Store) unlock() {
 	if s.lock != nil {
+		// Unlocked by name: a child that is being forked just now holds a copy of the descriptor until its exec, and with
+		// it a lock that is only closed.
+		_ = syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
 		_ = s.lock.Close() // the kernel frees it in any case
 		s.lock = nil
 	}

@@ -268,3 +268,18 @@ func TestADamagedFileIsKeptAndANewOneStarted(t *testing.T) {
 		})
 	}
 }
+
+// A child that is between fork and exec has a copy of every descriptor, the lock's too. That must not keep the next
+// store of the same process out.
+func TestAChildThatIsBeingForkedDoesNotKeepTheLock(t *testing.T) {
+	t.Parallel()
+	address := newAddress(t)
+	s := mustOpen(t, address)
+	copied, err := syscall.Dup(int(s.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(copied) }()
+	mustClose(t, s)
+	mustClose(t, mustOpen(t, address))
+}
