@@ -153,7 +153,7 @@ func TestEveryKeyIsTakenFromTheEnvironment(t *testing.T) {
 	l := newLab(t)
 	changes := map[string]string{
 		"auth.console": "alice, bob", "agent.env": "LANG=C, HTTPS_PROXY=http://10.0.0.1:3128", "confirm.verbs": "cycle=other,stop=any",
-		"mirror": "off", "agent.limit.budget_usd": "2.5", "confirm.ttl": "90s", "agent.live": "2", "slack.bot_token": "",
+		"agent.power": "confirm", "mirror": "off", "agent.limit.budget_usd": "2.5", "confirm.ttl": "90s", "agent.live": "2", "slack.bot_token": "",
 	}
 	cfg, err := Load("", append(l.environ(changes), "PATH=/bin", "BGBOT_TURN=1", "BGBOT_HTTP_SERVICE_HOST=10.0.0.1", "BGBOT_HTTP_PORT_9102_TCP=x", "BGBOT_PORT=x"))
 	if err != nil {

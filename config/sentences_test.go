@@ -97,6 +97,7 @@ var sentences = []struct {
 	{"confirm by nobody we know", map[string]string{"confirm.by": "boss"}, []string{`confirm.by: "boss" is not known; use one of: requester any other`}},
 	{"confirm by a second person who is not there", map[string]string{"confirm.by": "other"}, []string{`confirm.by: other needs a second person, but auth lists only one; add somebody, or use requester`}},
 	{"the same person twice is one", map[string]string{"auth.console": "alice,alice", "confirm.verbs": "cycle=other"}, []string{`confirm.verbs.cycle: other needs a second person, but auth lists only one; add somebody, or use requester`}},
+	{"two persons, and an agent that needs none", map[string]string{"auth.console": "alice,bob", "confirm.by": "other", "agent.power": "auto"}, []string{`confirm.by: other needs a second person, but agent.power auto lets one person's agent change the VM unasked; set agent.power to confirm or readonly`}},
 	{"confirm a verb that changes nothing", map[string]string{"confirm.verbs": "status=any,cycle=nobody"}, []string{
 		`confirm.verbs.cycle: "nobody" is not known; use one of: requester any other`,
 		`confirm.verbs.status: "status" is not a verb that changes the VM; use one of: start reset stop cycle`,

@@ -26,7 +26,7 @@ func (c *Config) validate(p *problems) {
 	if c.Mattermost.configured() {
 		c.Mattermost.validate(p)
 	}
-	c.Confirm.validate(c.Auth, p)
+	c.Confirm.validate(c.Auth, c.Agent.Power, p)
 	c.Agent.validate(p)
 	c.Watch.validate(p)
 	c.Store.validate(p)
@@ -108,7 +108,7 @@ var (
 	confirmBy = []string{"requester", "any", "other"}
 )
 
-func (c Confirm) validate(a Auth, p *problems) {
+func (c Confirm) validate(a Auth, power string, p *problems) {
 	if c.TTL < 10*time.Second || c.TTL > time.Hour {
 		p.add("confirm.ttl", "%s is too short or too long to read a card and press a button; use 10s to 1h", c.TTL)
 	}
@@ -118,8 +118,12 @@ func (c Confirm) validate(a Auth, p *problems) {
 	}
 	check := func(key, by string) {
 		oneOf(key, by, p, confirmBy...)
-		if by == "other" && len(people) == 1 {
+		switch {
+		case by != "other":
+		case len(people) == 1:
 			p.add(key, "other needs a second person, but auth lists only one; add somebody, or use requester")
+		case power == "auto" && len(people) > 1:
+			p.add(key, "other needs a second person, but agent.power auto lets one person's agent change the VM unasked; set agent.power to confirm or readonly")
 		}
 	}
 	check("confirm.by", c.By)

@@ -78,7 +78,7 @@ func healthy(made time.Time) *Disk {
 // fill leaves no byte free in /var: a trace log that nobody switched off, and a journal full of complaints about it.
 func fill(d *Disk) {
 	now := time.Now()
-	const cfg = "listen = \"127.0.0.1:3000\"\ndata = \"/var/lib/t3-serve\"\ntrace = true   # TODO switch off again\n"
+	const cfg = "listen = \"127.0.0.1:3000\"\ndata = \"/var/lib/t3-serve\"\ntrace = true   # to be switched off again\n"
 	d.Files["/etc/t3-serve/config.toml"] = &File{Size: int64(len(cfg)), Text: cfg, Owner: "root", ModTime: now.Add(-31 * time.Hour)}
 	for i := range 24 {
 		p := fmt.Sprintf("%s/system@0005f9b2c1d4%04x.journal", journalDir, 0xe100+i*7)
