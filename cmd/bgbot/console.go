@@ -26,7 +26,7 @@ who has to be on the allowlist auth.console.`)
 		return exitUsage, err
 	}
 	// A last way in: what it can do without may be wrong, and is told.
-	cfg, ignored, err := loadWithout(*path, e.environ, "slack", "mattermost", "watch", "mirror", "http", "agent.api_key", "agent.oauth_token", "agent.workspace")
+	cfg, ignored, err := loadWithout(*path, e.environ, "slack", "mattermost", "auth.slack", "auth.mattermost", "watch", "mirror", "http", "agent.api_key", "agent.oauth_token", "agent.workspace")
 	if err != nil {
 		return exitError, err
 	}

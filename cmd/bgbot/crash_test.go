@@ -172,3 +172,33 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 		t.Fatalf("waited %s for %s", patience, what)
 	}
 }
+
+// TestTheConsoleWorksWithoutItsDisk: the store's folder cannot be made, the chat's and the model's settings are broken.
+// The console says so, and the verbs work.
+func TestTheConsoleWorksWithoutItsDisk(t *testing.T) {
+	t.Parallel()
+	cli := cliForTest(t)
+	l, err := lab.Start(t.Context(), lab.Options{Scenario: "disk-full", Fast: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { must(t, l.Close()) })
+	cfg := configured(t, t.TempDir(), l, cli, "http://127.0.0.1:1")
+	broken, err := os.ReadFile(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken = append(broken, "slack: {channel: C0123456789}\n"...)
+	broken = []byte(strings.Replace(string(broken), "sqlite:///", "sqlite:///proc/nowhere/", 1))
+	must(t, os.WriteFile(cfg, broken, 0o600))
+
+	p := starts(t, "console", "--plain", "-c", cfg)
+	p.expect(t, `⚠️ slack\.app_token: missing`)
+	p.expect(t, `⚠️ store\.url: .* This console keeps its own notes in a temporary folder`)
+	p.types(t, "vm status")
+	p.expect(t, `🔵 devvm: VM 102 is running`)
+	must(t, p.keys.(io.Closer).Close())
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("bgbot ended with %v", err)
+	}
+}
