@@ -3,6 +3,7 @@ package agentrun
 import (
 	"context"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -13,6 +14,9 @@ func benchRunner(b *testing.B) *Runner {
 	b.Helper()
 	path, err := anthropictest.FindCLI()
 	if err != nil {
+		if os.Getenv("CI") == "true" {
+			b.Fatal(err)
+		}
 		b.Skip(err)
 	}
 	r, err := New(Config{

@@ -37,6 +37,9 @@ type edit struct {
 	body string
 }
 
+// passes lets time go by on the bubble's clock (testing/synctest); nobody waits for it.
+func passes(d time.Duration) { <-time.After(d) }
+
 func (s *service) Limits() Limits { return s.limits }
 
 func (s *service) Run(ctx context.Context, _ func(context.Context, Message) error) error {
@@ -63,7 +66,7 @@ func (s *service) call(kind, id string) error {
 		s.silent = time.Now().Add(busy.After)
 	}
 	s.mu.Unlock()
-	time.Sleep(60 * time.Millisecond) // of the bubble's clock
+	passes(60 * time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.together[id]--
@@ -122,7 +125,7 @@ func story(t *testing.T, d *delivery) (lag []time.Duration) {
 		born = append(born, time.Now())
 		mu.Unlock()
 		l.touch()
-		time.Sleep(250 * time.Millisecond)
+		passes(250 * time.Millisecond)
 	}
 	l.close()
 	if _, err := d.post(t.Context(), place("a"), Text{Body: "the answer"}); err != nil {
@@ -207,7 +210,7 @@ func TestResultsDoNotWaitForProgress(t *testing.T) {
 			n := 0
 			shown = append(shown, d.show(t.Context(), place(fmt.Sprint(i)), 0, func() []Text { n++; return []Text{{Body: fmt.Sprint(n)}} }, nil))
 		}
-		time.Sleep(time.Minute)
+		passes(time.Minute)
 		began := time.Now()
 		if _, err := d.post(t.Context(), place("decision"), Text{Body: "Cycle devvm?"}); err != nil {
 			t.Fatal(err)
@@ -262,7 +265,7 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 		wg.Go(func() { _, _ = d.post(t.Context(), place("a"), Text{Body: "a card"}) })
 		for range 60 { // other threads go on
 			_, _ = d.post(t.Context(), place("b"), Text{Body: "-"})
-			time.Sleep(time.Second)
+			passes(time.Second)
 		}
 		wg.Wait()
 		thread := slices.DeleteFunc(s.thread, func(body string) bool { return body == "-" })
@@ -285,12 +288,12 @@ func TestADeletedLiveMessageIsPostedAnew(t *testing.T) {
 		var mu sync.Mutex
 		d := delivers(s)
 		l := d.show(t.Context(), place("a"), 0, func() []Text { mu.Lock(); defer mu.Unlock(); return []Text{{Body: body}} }, nil)
-		time.Sleep(3 * time.Second)
+		passes(3 * time.Second)
 		mu.Lock()
 		body = "two"
 		mu.Unlock()
 		l.touch()
-		time.Sleep(3 * time.Second)
+		passes(3 * time.Second)
 		l.close()
 		if want := []string{"one", "two"}; !slices.Equal(s.thread, want) {
 			t.Errorf("the thread is %q, want %q", s.thread, want)
@@ -302,7 +305,7 @@ func TestNothingIsPostedWhenTheAnswerIsQuick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{}
 		l := delivers(s).show(t.Context(), place("a"), 700*time.Millisecond, func() []Text { return []Text{{Body: "progress"}} }, nil)
-		time.Sleep(300 * time.Millisecond)
+		passes(300 * time.Millisecond)
 		l.close()
 		if len(s.thread) != 0 {
 			t.Errorf("progress was posted for an answer that took 0.3 s: %q", s.thread)

@@ -80,11 +80,14 @@ const passLife = 20 * time.Second
 // ask asks the people of the turn's thread for a power verb of the agent. It returns who confirmed, or what to tell the
 // agent. Silence is no consent, and the agent is told that it was silence.
 func (b *Bot) ask(ctx context.Context, t *turn, v pve.Verb) (by auth.Person, no string) {
+	personal := b.asked(t.place, v)
 	t.mu.Lock()
-	speakers, already := slices.Clone(t.speakers), t.asking[v]
-	t.asking[v] = true
+	speakers, already := slices.Clone(t.speakers), personal || t.asking[v]
+	if !already {
+		t.asking[v] = true
+	}
 	t.mu.Unlock()
-	if already || b.asked(t.place, v) {
+	if already {
 		return by, fmt.Sprintf("A person is being asked about `%s` in this thread already; wait for that answer.", v)
 	}
 	defer func() {

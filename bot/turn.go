@@ -107,7 +107,9 @@ func prompt(m Message, text string) string {
 func (b *Bot) run(t *turn, m Message, text string) {
 	defer b.release(t)
 	thread := b.thread(m.Place)
-	t.session = thread.Session
+	b.mu.Lock()
+	t.session = thread.Session // turnOf reads it for the relay of any turn
+	b.mu.Unlock()
 	b.record(b.work, m.Place, m.From, "talk", t.id, "started", text)
 	b.Store.BeginTurn(b.work, store.Turn{
 		ID: t.id, Place: store.Place(t.place), Message: m.ID, Actor: t.who.String(), Prompt: cut(b.safe(text), 2000), Began: time.Now(),
