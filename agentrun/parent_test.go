@@ -6,9 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // beParent is a bot that runs one turn and never ends by itself: the test kills it.
@@ -77,6 +81,44 @@ func TestABotThatIsKilledTakesTheCLIWithItAndTheNextOneSweeps(t *testing.T) {
 		t.Error("the conversation of the killed bot was lost")
 	}
 	contains(t, lastAsked(t, "what was cut?").All, "setsid sleep")
+}
+
+// beSupervisor runs a test as a child of a subreaper: what systemd --user, tini -s and many CI runners are.
+func beSupervisor(test string) int {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	self, err := os.Executable()
+	if err == nil {
+		cmd := exec.Command(self, "-test.run", "^"+test+"$")
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+			return strings.HasPrefix(kv, "AGENTRUN_TEST_SUPERVISED=")
+		})
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		err = cmd.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// The orphans of a killed bot go to the nearest subreaper, not always to init: a sweep that looked only at init's
+// children found nothing of `env -i setsid`.
+func TestASweepUnderASupervisor(t *testing.T) {
+	t.Parallel()
+	cli(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "AGENTRUN_TEST_SUPERVISED=TestABotThatIsKilledTakesTheCLIWithItAndTheNextOneSweeps")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func TestASweepSparesStrangers(t *testing.T) {

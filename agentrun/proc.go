@@ -111,12 +111,13 @@ type kin struct {
 // of lists the living processes in all that belong to k, the root left out, and their descendants.
 func (k kin) of(all map[int]proc) []proc {
 	self := os.Getpid()
+	adopters := lineage(all, self)
 	in := make(map[int]bool)
 	for pid, p := range all {
 		if pid == self || pid == k.root.pid {
 			continue
 		}
-		in[pid] = k.root.pid != 0 && p.ppid == k.root.pid || k.mark != "" && marked(pid, k.mark) || k.stray(p, self)
+		in[pid] = k.root.pid != 0 && p.ppid == k.root.pid || k.mark != "" && marked(pid, k.mark) || k.stray(p, all[p.ppid], adopters)
 	}
 	for grown := true; grown; {
 		grown = false
@@ -158,10 +159,30 @@ func (r *Runner) Owns(session string, pid int) bool {
 	return false
 }
 
+// lineage is who may adopt an orphan of a bot that was killed: init, and whoever of our own ancestors is a subreaper, as
+// systemd --user, tini -s and CI runners are (prctl(2)). /proc does not tell subreapers, so each ancestor counts.
+func lineage(all map[int]proc, self int) map[int]bool {
+	adopters := map[int]bool{1: true, self: true}
+	for p, ok := all[self]; ok && p.ppid != 0 && !adopters[p.ppid]; p, ok = all[p.ppid] {
+		adopters[p.ppid] = true
+	}
+	return adopters
+}
+
+// dying says whether a parent is about to leave its children to somebody else: it ran no code of its own when all was
+// read. A CLI with its many threads is seen like that for some milliseconds after its death.
+func (p proc) dying() bool {
+	if p.pid == 0 || !p.alive() {
+		return true
+	}
+	line, err := os.ReadFile(procFile(p.pid, "cmdline"))
+	return err != nil || len(line) == 0 // its memory is gone already
+}
+
 // stray says whether p is an orphan without terminal that works in the session's folder. A person who looks around there
 // has a parent and a terminal.
-func (k kin) stray(p proc, self int) bool {
-	if k.dir == "" || p.ppid != self && p.ppid != 1 || p.tty != 0 {
+func (k kin) stray(p, parent proc, adopters map[int]bool) bool {
+	if k.dir == "" || p.tty != 0 || !adopters[p.ppid] && !parent.dying() {
 		return false
 	}
 	cwd, err := os.Readlink(procFile(p.pid, "cwd"))

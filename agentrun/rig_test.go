@@ -32,6 +32,9 @@ func testMain(m *testing.M) int {
 	if dir := os.Getenv("AGENTRUN_TEST_PARENT"); dir != "" {
 		return beParent(dir)
 	}
+	if again := os.Getenv("AGENTRUN_TEST_SUPERVISED"); again != "" {
+		return beSupervisor(again)
+	}
 	if os.Getenv("AGENTRUN_TEST_DEAF") != "" {
 		return beDeaf()
 	}
