@@ -24,7 +24,7 @@ import (
 // picture says which packages of ours each package may import; what is not here may not exist. The design has the same
 // picture in words: everything below bot is a leaf, and adapters know bot, never the reverse.
 var picture = map[string][]string{
-	"cmd/bgbot":    {"agentrun", "agents", "auth", "bot", "bot/console", "config", "internal/lab", "internal/sshagent", "internal/store", "pve", "pve/relay"},
+	"cmd/bgbot":    {"agentrun", "agents", "auth", "bot", "bot/console", "config", "internal/lab", "internal/sshagent", "internal/store", "pve", "pve/install", "pve/relay"},
 	"cmd/pve-gate": {"pve", "pve/gate"},
 
 	"bot/console": {"auth", "bot"},
@@ -37,11 +37,17 @@ var picture = map[string][]string{
 	"internal/sshagent": {},
 	"internal/store":    {},
 	"pve":               {},
-	"pve/gate":          {"pve"}, // the two far ends of the verbs
+	"pve/gate":          {"pve", "pve/gate/evidence", "pve/gate/host", "pve/qmp"}, // the far end of the verbs, as relay is
+	"pve/gate/evidence": {"pve", "pve/gate/host", "pve/gate/screen", "pve/qmp"},
+	"pve/gate/host":     {},
+	"pve/gate/screen":   {},
+	"pve/install":       {"pve"},
+	"pve/qmp":           {},
 	"pve/relay":         {"pve"},
 
-	"internal/lab":       {"internal/anthropictest", "internal/lab/guest", "pve", "pve/gate"}, // a drill has a scripted model
+	"internal/lab":       {"internal/anthropictest", "internal/lab/guest", "internal/lab/image", "pve", "pve/gate", "pve/qmp"}, // a drill has a scripted model
 	"internal/lab/guest": {},
+	"internal/lab/image": {},
 
 	"internal/anthropictest": {},
 	"internal/sshdtest":      {},

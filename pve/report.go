@@ -94,9 +94,15 @@ type Result struct {
 	Exit    Exit      `json:"exit"`
 	Text    string    `json:"text"`              // for people, one or a few lines
 	Status  string    `json:"status"`            // running, stopped, …
-	Verdict string    `json:"verdict,omitempty"` // what the evidence says, when there is any
+	Verdict string    `json:"verdict,omitempty"` // what the evidence says, in one line, when there is any
+	Advice  Verb      `json:"advice,omitempty"`  // the verb that the verdict advises; none if no verb would help
 	LastOp  string    `json:"last_op,omitempty"` // the operation before this one, in words
 	At      time.Time `json:"at"`
+
+	Uptime    int64     `json:"uptime,omitempty"`      // of the QEMU process, in seconds; 0 if there is none
+	Lock      string    `json:"lock,omitempty"`        // the lock in the VM's configuration, such as backup
+	Forensics time.Time `json:"forensics_at,omitzero"` // of the newest capture that is kept on the host
+	HostKeys  []string  `json:"host_keys,omitempty"`   // the guest's SSH host keys, read through its agent: "TYPE BASE64"
 }
 
 // File is an attachment of a report.
