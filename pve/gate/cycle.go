@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +39,7 @@ func (g *gate) change(ctx context.Context) error {
 		if err := g.remember(old); err != nil {
 			g.step("identify", pve.StepFail, "%v", err)
 		}
-		g.step("identify", pve.StepOK, "%s, up %s", old, span(old.age()))
+		g.step("identify", pve.StepOK, "%s, up %s", old, span(old.Age()))
 	} else {
 		g.step("identify", pve.StepOK, "no QEMU of VM %d was found", g.vmid)
 	}
@@ -74,31 +75,31 @@ var configLock = regexp.MustCompile(`(?m)^lock: (\S+)`)
 // check refuses what must not be touched: a VM under another task's lock, and one that HA looks after.
 func (g *gate) check(ctx context.Context, old *qemu) error {
 	g.step("check", pve.StepStart, "lock and HA")
-	ha := make(chan said, 1)
+	ha := make(chan host.Said, 1)
 	go func() { ha <- g.askHA(ctx) }()
 	config := g.qm(ctx, configLimit, "config")
 	managed := <-ha
-	if managed.ok() && g.haKnows(managed.out) {
+	if managed.OK() && g.haKnows(managed.Out) {
 		g.step("check", pve.StepFail, "managed by HA")
 		return g.managedByHA()
 	}
-	if locked := configLock.FindStringSubmatch(config.out); config.ok() && locked != nil {
+	if locked := configLock.FindStringSubmatch(config.Out); config.OK() && locked != nil {
 		g.step("check", pve.StepFail, "locked (%s)", locked[1])
 		return g.locked(locked[1])
 	}
 	switch {
-	case config.ok():
+	case config.OK():
 		words := "no lock, not managed by HA"
-		if !managed.ok() {
-			words = "no lock; HA could not be asked: " + firstLine(managed.words())
+		if !managed.OK() {
+			words = "no lock; HA could not be asked: " + firstLine(managed.Words())
 		}
 		g.step("check", pve.StepOK, "%s", words)
-	case config.hung && g.verb == pve.Stop && old != nil:
+	case config.Hung && g.verb == pve.Stop && old != nil:
 		// A stop needs no qm to come true: the process can be ended without it. Anything that starts a VM needs qm, so
 		// a cycle on such a host would only leave the VM off.
 		g.step("check", pve.StepFail, "qm does not answer, so nothing is known of a lock; going on, as a stop needs no qm")
 	default:
-		g.step("check", pve.StepFail, "%s", firstLine(config.words()))
+		g.step("check", pve.StepFail, "%s", firstLine(config.Words()))
 		end := g.qmSaidNo("qm config", config)
 		end.text += "\nNothing was changed."
 		return end
@@ -114,10 +115,10 @@ func (g *gate) reset(ctx context.Context, old *qemu) error {
 	}
 	g.step("reset", pve.StepStart, "qm reset %d", g.vmid)
 	s := g.qm(ctx, qmResetLimit, "reset")
-	if !s.ok() {
-		g.step("reset", pve.StepFail, "%s", firstLine(s.words()))
+	if !s.OK() {
+		g.step("reset", pve.StepFail, "%s", firstLine(s.Words()))
 		end := g.qmSaidNo("qm reset", s)
-		if s.hung || strings.Contains(s.all(), "qmp command") {
+		if s.Hung || strings.Contains(s.All(), "qmp command") {
 			end.text += "\nQEMU itself does not answer, so a reset cannot help: use cycle."
 		}
 		return end
@@ -139,19 +140,19 @@ func (g *gate) stop(ctx context.Context, old *qemu) error {
 	s := g.qm(ctx, qmStopLimit, "stop", "--timeout", "20")
 	gone := old.dead(settleLimit)
 	switch {
-	case strings.Contains(s.all(), "Requesting HA"):
+	case strings.Contains(s.All(), "Requesting HA"):
 		g.step("stop", pve.StepFail, "HA took the request")
 		return g.managedByHA()
-	case !s.ok() && !s.hung && !gone:
-		g.step("stop", pve.StepFail, "%s", firstLine(s.words()))
+	case !s.OK() && !s.Hung && !gone:
+		g.step("stop", pve.StepFail, "%s", firstLine(s.Words()))
 		return g.qmSaidNo("qm stop", s)
-	case !s.ok():
-		g.step("stop", pve.StepFail, "%s", firstLine(s.words()))
+	case !s.OK():
+		g.step("stop", pve.StepFail, "%s", firstLine(s.Words()))
 	default:
 		g.step("stop", pve.StepOK, "qm stop came back")
 	}
 	if !gone && !g.kill(old) {
-		g.step("stopped", pve.StepFail, "%s is still there: %s", old, strings.Join(stuckThreads(old.Pid), "; "))
+		g.step("stopped", pve.StepFail, "%s is still there: %s", old, joined(host.Stuck(old.Pid)))
 		return g.notDead(old)
 	}
 	if other := g.identify(); other != nil {
@@ -166,8 +167,8 @@ func (g *gate) stop(ctx context.Context, old *qemu) error {
 // stopNothing makes sure that there is nothing to stop: a QEMU that we do not recognise must not get a second beside it.
 func (g *gate) stopNothing(ctx context.Context) error {
 	s := g.qm(ctx, configLimit, "status")
-	if status := vmStatus(s.out); !s.ok() || status != "stopped" {
-		g.step("stop", pve.StepFail, "no QEMU was found, and qm says: %s", firstLine(s.words()))
+	if status := vmStatus(s.Out); !s.OK() || status != "stopped" {
+		g.step("stop", pve.StepFail, "no QEMU was found, and qm says: %s", firstLine(s.Words()))
 		return ended(pve.Refused, "VM %d is %q for qm, but its QEMU cannot be found, so it is not provably dead; nothing was started.\n"+
 			"Look at the host.", g.vmid, status).withStatus(status)
 	}
@@ -208,21 +209,21 @@ func (g *gate) start(ctx context.Context, old *qemu) error {
 // startNothing makes sure that there is nothing to start: that qm, too, sees the QEMU that was found.
 func (g *gate) startNothing(ctx context.Context, old *qemu) error {
 	s := g.qm(ctx, configLimit, "status")
-	switch status := vmStatus(s.out); {
-	case !s.ok():
-		g.step("start", pve.StepFail, "%s runs, but qm status says: %s", old, firstLine(s.words()))
+	switch status := vmStatus(s.Out); {
+	case !s.OK():
+		g.step("start", pve.StepFail, "%s runs, but qm status says: %s", old, firstLine(s.Words()))
 		return ended(pve.Unverified, "%s of VM %d runs, but qm does not confirm it; nothing was started.\nqm said: %s",
-			old, g.vmid, s.words()).withStatus("unknown")
+			old, g.vmid, s.Words()).withStatus("unknown")
 	case status == "stopped":
 		g.step("start", pve.StepFail, "%s runs, but qm says stopped", old)
 		return ended(pve.Refused, "VM %d is stopped for qm, but %s of it still runs; nothing was started.\n"+
 			"Say cycle: it ends that one first.", g.vmid, old).withStatus("stuck")
 	case status == "running":
 		g.step("start", pve.StepSkip, "it runs already")
-		return ended(pve.Done, "VM %d is already running: %s, up %s.", g.vmid, old, span(old.age())).withStatus(status)
+		return ended(pve.Done, "VM %d is already running: %s, up %s.", g.vmid, old, span(old.Age())).withStatus(status)
 	default:
 		g.step("start", pve.StepSkip, "it is %s already", status)
-		return ended(pve.Done, "VM %d is started already, and qm calls it %q: %s, up %s.", g.vmid, status, old, span(old.age())).withStatus(status)
+		return ended(pve.Done, "VM %d is started already, and qm calls it %q: %s, up %s.", g.vmid, status, old, span(old.Age())).withStatus(status)
 	}
 }
 
@@ -231,7 +232,7 @@ func (g *gate) boot(ctx context.Context, old *qemu) error {
 	g.awaitCleanup(ctx)
 	g.step("start", pve.StepStart, "qm start %d", g.vmid)
 	s := g.qm(ctx, qmStartLimit, "start")
-	if strings.Contains(s.all(), "can't lock file") {
+	if strings.Contains(s.All(), "can't lock file") {
 		// Proxmox's clean-up after a death holds the lock for up to 30 s when it meets a start.
 		g.step("start", pve.StepFail, "another task holds the lock; once more")
 		g.awaitCleanup(ctx)
@@ -239,11 +240,11 @@ func (g *gate) boot(ctx context.Context, old *qemu) error {
 		s = g.qm(ctx, qmStartLimit, "start")
 	}
 	switch {
-	case strings.Contains(s.all(), "Requesting HA"), !s.ok() && !s.hung && !strings.Contains(s.all(), "already running"):
-		g.step("start", pve.StepFail, "%s", firstLine(s.words()))
+	case strings.Contains(s.All(), "Requesting HA"), !s.OK() && !s.Hung && !strings.Contains(s.All(), "already running"):
+		g.step("start", pve.StepFail, "%s", firstLine(s.Words()))
 		return g.qmSaidNo("qm start", s).withStatus("stopped")
-	case !s.ok():
-		g.step("start", pve.StepFail, "%s", firstLine(s.words()))
+	case !s.OK():
+		g.step("start", pve.StepFail, "%s", firstLine(s.Words()))
 	default:
 		g.step("start", pve.StepOK, "qm start came back")
 	}
@@ -251,12 +252,12 @@ func (g *gate) boot(ctx context.Context, old *qemu) error {
 }
 
 // verify waits for a process that is not the old one.
-func (g *gate) verify(ctx context.Context, old *qemu, s said) error {
+func (g *gate) verify(ctx context.Context, old *qemu, s host.Said) error {
 	g.step("running", pve.StepStart, "looking for a new QEMU, for %s", newLimit)
 	var fresh *qemu
 	found := until(ctx, newLimit, func() bool {
 		fresh = g.fromPidFile()
-		if fresh != nil && old != nil && fresh.process == old.process {
+		if fresh != nil && old != nil && fresh.Process == old.Process {
 			fresh.close()
 			fresh = nil
 		}
@@ -264,7 +265,7 @@ func (g *gate) verify(ctx context.Context, old *qemu, s said) error {
 	})
 	if !found {
 		g.step("running", pve.StepFail, "no new QEMU was seen")
-		if s.hung {
+		if s.Hung {
 			return g.qmSaidNo("qm start", s)
 		}
 		return ended(pve.Unverified, "VM %d was started, but no new QEMU was seen within %s. Ask status.", g.vmid, newLimit)

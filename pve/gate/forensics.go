@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 )
 
 const (
@@ -120,16 +121,16 @@ func askAll(ctx context.Context, probes []probe) []answer {
 func (g *gate) qmProbe(limit time.Duration, verb string, args ...string) probe {
 	return probe{"qm " + verb, func(ctx context.Context) (string, error) {
 		s := g.qm(ctx, limit, verb, args...)
-		if !s.ok() {
-			return s.out, errors.New(s.words())
+		if !s.OK() {
+			return s.Out, errors.New(s.Words())
 		}
-		return s.all(), nil
+		return s.All(), nil
 	}}
 }
 
 func fileProbe(path string) probe {
 	return probe{path, func(context.Context) (string, error) {
-		text, err := within(procLimit, func() ([]byte, error) { return os.ReadFile(path) })
+		text, err := host.Within(host.ProcLimit, func() ([]byte, error) { return os.ReadFile(path) })
 		return string(text), err
 	}}
 }
@@ -140,7 +141,7 @@ func (g *gate) describeQEMU() string {
 		return "none found"
 	}
 	defer q.close()
-	return fmt.Sprintf("pid %d, up %s\n%s", q.Pid, span(q.age()), strings.Join(threads(q.Pid), "\n"))
+	return fmt.Sprintf("pid %d, up %s%s", q.Pid, span(q.Age()), lines(host.Threads(q.Pid)))
 }
 
 // secret matches the lines of qm config and qm pending that may hold secrets, and the free text in which people note them.
@@ -164,7 +165,7 @@ func (g *gate) keep(f pve.File) string {
 	if g.log.stuck {
 		return where
 	}
-	_, err := within(diskLimit, func() (struct{}, error) { return struct{}{}, store(onDisk, f.Data, kind, keptOnDisk) })
+	_, err := host.Within(diskLimit, func() (struct{}, error) { return struct{}{}, store(onDisk, f.Data, kind, keptOnDisk) })
 	if err != nil {
 		g.log.stuck = true
 		return where + ", not on disk: " + err.Error()

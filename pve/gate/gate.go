@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 )
 
 // tail is kept free of a verb's budget for the last words.
@@ -130,7 +131,7 @@ func (g *gate) do(ctx context.Context, last record) error {
 	}
 	defer held.release()
 	g.rec = record{Op: g.op, Verb: string(g.verb), Key: g.key, From: g.from, Began: g.at}
-	g.rec.Gate = self()
+	g.rec.Gate = host.Self()
 	g.step("lock", pve.StepOK, "no other change is running")
 	err = g.change(ctx)
 	g.finish(err)
@@ -195,4 +196,8 @@ func list(verbs []pve.Verb) string {
 		words = append(words, string(v))
 	}
 	return strings.Join(words, ", ")
+}
+
+func (g *gate) qm(ctx context.Context, limit time.Duration, verb string, args ...string) host.Said {
+	return host.Command(ctx, limit, g.qmPath, append([]string{verb, fmt.Sprint(g.vmid)}, args...)...)
 }

@@ -2,10 +2,11 @@ package gate
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
+
+	"bgbot/pve/gate/host"
 )
 
 const (
@@ -30,7 +31,7 @@ func (j *journal) append(r record) error {
 	if err != nil {
 		return err
 	}
-	_, err = within(diskLimit, func() (struct{}, error) { return struct{}{}, j.write(append(line, '\n')) })
+	_, err = host.Within(diskLimit, func() (struct{}, error) { return struct{}{}, j.write(append(line, '\n')) })
 	j.stuck = err != nil
 	return err
 }
@@ -53,27 +54,4 @@ func (j *journal) write(line []byte) error {
 		return err
 	}
 	return f.Sync()
-}
-
-// within calls f and gives up after limit. What does not come back is left behind: nothing in user space can end a
-// thread that waits for a stuck disk.
-func within[T any](limit time.Duration, f func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	back := make(chan answer, 1)
-	go func() {
-		value, err := f()
-		back <- answer{value, err}
-	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case a := <-back:
-		return a.value, a.err
-	case <-timer.C:
-		var none T
-		return none, fmt.Errorf("no answer within %s", limit)
-	}
 }

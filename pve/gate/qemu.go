@@ -10,12 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"bgbot/pve/gate/host"
+
 	"golang.org/x/sys/unix"
 )
 
 // qemu is the QEMU of our VM, held by a pidfd: the number of a process may pass on to another, the descriptor cannot.
 type qemu struct {
-	process
+	host.Process
 	fd int
 }
 
@@ -23,7 +25,7 @@ func (q *qemu) close() { _ = unix.Close(q.fd) }
 
 // dead waits for proof that no thread of the process is left. It is the only proof there is: after a kill that does not
 // get through, `qm status` says stopped and the pid file is gone while threads in D state still write to the disk.
-func (q *qemu) dead(limit time.Duration) bool { return readable(q.fd, limit) }
+func (q *qemu) dead(limit time.Duration) bool { return host.Readable(q.fd, limit) }
 
 func (q *qemu) signal(sig unix.Signal) error { return unix.PidfdSendSignal(q.fd, sig, nil, 0) }
 
@@ -35,8 +37,8 @@ func (g *gate) identify() *qemu {
 	if q := g.fromPidFile(); q != nil {
 		return q
 	}
-	for _, pid := range processes() {
-		if stranger(pid) == "" && g.isOurs(arguments(pid)) {
+	for _, pid := range host.Processes() {
+		if host.Stranger(pid) == "" && g.isOurs(host.Arguments(pid)) {
 			if q := g.open(pid); q != nil {
 				return q
 			}
@@ -64,12 +66,12 @@ func (g *gate) open(pid int) *qemu {
 	if err != nil {
 		return nil
 	}
-	st, err := readStat(pid)
-	q := &qemu{process: process{Pid: pid, Start: st.start}, fd: fd}
-	words := arguments(pid)
+	st, err := host.ReadStat(pid)
+	q := &qemu{Process: host.Process{Pid: pid, Start: st.Start}, fd: fd}
+	words := host.Arguments(pid)
 	// A process that was killed with threads in D has no command line any more; its name and the pid file must do.
-	leftover := len(words) == 0 && (st.name == "kvm" || strings.HasPrefix(st.name, "qemu-system-"))
-	if err != nil || q.dead(0) || stranger(pid) != "" || (!g.isOurs(words) && !leftover) {
+	leftover := len(words) == 0 && (st.Name == "kvm" || strings.HasPrefix(st.Name, "qemu-system-"))
+	if err != nil || q.dead(0) || host.Stranger(pid) != "" || (!g.isOurs(words) && !leftover) {
 		q.close()
 		return nil
 	}
@@ -78,7 +80,7 @@ func (g *gate) open(pid int) *qemu {
 
 // isOurs knows the QEMU of our VM as Proxmox itself does: by the program and by the whole value of -pidfile. A pattern
 // over command lines would take 1020 for 102. Anybody can give a process these words, so they count together with
-// [stranger] alone.
+// [host.Stranger] alone.
 func (g *gate) isOurs(words []string) bool {
 	if len(words) == 0 {
 		return false
@@ -94,9 +96,9 @@ func (g *gate) isOurs(words []string) bool {
 // neither its life nor in the way of its death; an administrator wants to know of them all the same.
 func (g *gate) impostors() string {
 	const most = 3
-	lines, _ := within(procLimit, func() (lines []string, _ error) {
-		for _, pid := range processes() {
-			if whose := stranger(pid); whose != "" && len(lines) < most && g.isOurs(arguments(pid)) {
+	lines, _ := host.Within(host.ProcLimit, func() (lines []string, _ error) {
+		for _, pid := range host.Processes() {
+			if whose := host.Stranger(pid); whose != "" && len(lines) < most && g.isOurs(host.Arguments(pid)) {
 				lines = append(lines, fmt.Sprintf("Ignored: process %d %s calls itself the QEMU of VM %d.", pid, whose, g.vmid))
 			}
 		}
@@ -107,7 +109,7 @@ func (g *gate) impostors() string {
 
 // remember notes the QEMU that is about to be stopped, for the gate that comes after one that died.
 func (g *gate) remember(q *qemu) error {
-	line, err := json.Marshal(q.process)
+	line, err := json.Marshal(q.Process)
 	if err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ func (g *gate) remember(q *qemu) error {
 
 // remembered is the noted QEMU, if threads of it are left.
 func (g *gate) remembered() *qemu {
-	var p process
+	var p host.Process
 	line, err := os.ReadFile(g.runFile("qemu"))
 	if err != nil || json.Unmarshal(line, &p) != nil || p.Pid <= 1 {
 		return nil
@@ -125,8 +127,8 @@ func (g *gate) remembered() *qemu {
 	if err != nil {
 		return nil
 	}
-	q := &qemu{process: p, fd: fd}
-	if st, err := readStat(p.Pid); err != nil || st.start != p.Start || q.dead(0) {
+	q := &qemu{Process: p, fd: fd}
+	if st, err := host.ReadStat(p.Pid); err != nil || st.Start != p.Start || q.dead(0) {
 		q.close()
 		return nil
 	}
@@ -135,18 +137,18 @@ func (g *gate) remembered() *qemu {
 
 // leftover says that qm does not see the process any more although threads of it are left.
 func (q *qemu) leftover() bool {
-	st, err := readStat(q.Pid)
-	return err == nil && (st.state == "Z" || st.state == "X")
+	st, err := host.ReadStat(q.Pid)
+	return err == nil && (st.State == "Z" || st.State == "X")
 }
 
 // cleaning says that Proxmox's own clean-up of the VM is under way; it holds the VM's lock.
 func (g *gate) cleaning() bool {
 	vmid := fmt.Sprint(g.vmid)
-	return slices.ContainsFunc(processes(), func(pid int) bool {
-		if stranger(pid) != "" {
+	return slices.ContainsFunc(host.Processes(), func(pid int) bool {
+		if host.Stranger(pid) != "" {
 			return false
 		}
-		words := arguments(pid)
+		words := host.Arguments(pid)
 		i := slices.Index(words, "cleanup")
 		return i > 0 && i+1 < len(words) && words[i+1] == vmid && filepath.Base(words[i-1]) == "qm"
 	})

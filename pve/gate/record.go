@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 )
 
 // record is a change of the VM and where it got to. The newest one lies in the run folder, in the memory of the host;
@@ -22,11 +23,11 @@ type record struct {
 	From  string    `json:"from,omitempty"`
 	Began time.Time `json:"began"`
 
-	Step  string    `json:"step,omitempty"` // the newest step
-	State pve.State `json:"state,omitempty"`
-	Since time.Time `json:"since,omitzero"`
-	After string    `json:"after,omitempty"` // the newest step that ended well
-	Gate  process   `json:"gate,omitzero"`
+	Step  string       `json:"step,omitempty"` // the newest step
+	State pve.State    `json:"state,omitempty"`
+	Since time.Time    `json:"since,omitzero"`
+	After string       `json:"after,omitempty"` // the newest step that ended well
+	Gate  host.Process `json:"gate,omitzero"`
 
 	Ended time.Time `json:"ended,omitzero"`
 	Exit  pve.Exit  `json:"exit"`
@@ -48,7 +49,7 @@ func (r *record) note(step string, state pve.State, at time.Time) {
 }
 
 // interrupted says that the change was begun and that nobody is at it any more.
-func (r record) interrupted() bool { return r.Op != "" && r.Ended.IsZero() && !r.Gate.lives() }
+func (r record) interrupted() bool { return r.Op != "" && r.Ended.IsZero() && !r.Gate.Lives() }
 
 // words tell the change to a person, and what to do when it was cut off.
 func (r record) words(now time.Time) string {
@@ -101,7 +102,7 @@ func loadRecord(s settings) record {
 	if err == nil && json.Unmarshal(line, &r) == nil {
 		return r
 	}
-	text, err := within(diskLimit, func() ([]byte, error) { return os.ReadFile(s.journalFile()) })
+	text, err := host.Within(diskLimit, func() ([]byte, error) { return os.ReadFile(s.journalFile()) })
 	if err != nil {
 		return record{}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 )
 
 const statusLimit = 8 * time.Second
@@ -32,29 +33,29 @@ func (g *gate) status(ctx context.Context, last record) error {
 }
 
 // describe puts what qm says and what the process shows into words; where the two disagree it says so.
-func (g *gate) describe(s said, q *qemu) *ending {
-	status := vmStatus(s.out)
+func (g *gate) describe(s host.Said, q *qemu) *ending {
+	status := vmStatus(s.Out)
 	process := "no QEMU was found"
 	if q != nil {
-		process = fmt.Sprintf("%s, up %s", q, span(q.age()))
+		process = fmt.Sprintf("%s, up %s", q, span(q.Age()))
 	}
 	switch {
-	case s.hung:
-		return ended(pve.Done, "VM %d: qm does not answer (%s).\n%v. The host's /etc/pve or storage may hang.", g.vmid, process, s.err).withStatus("unknown")
-	case !s.ok():
-		return ended(pve.Failed, "VM %d: qm status failed (%s).\nqm said: %s", g.vmid, process, s.words()).withStatus("unknown")
+	case s.Hung:
+		return ended(pve.Done, "VM %d: qm does not answer (%s).\n%v. The host's /etc/pve or storage may hang.", g.vmid, process, s.Err).withStatus("unknown")
+	case !s.OK():
+		return ended(pve.Failed, "VM %d: qm status failed (%s).\nqm said: %s", g.vmid, process, s.Words()).withStatus("unknown")
 	case status == "stopped" && q != nil:
 		return ended(pve.Done, "VM %d is not dead: qm says stopped, but threads of QEMU %d are left. Start nothing.%s",
-			g.vmid, q.Pid, strings.Join(append([]string{""}, stuckThreads(q.Pid)...), "\n")).withStatus("stuck")
+			g.vmid, q.Pid, lines(host.Stuck(q.Pid))).withStatus("stuck")
 	case status == "stopped":
 		return ended(pve.Done, "VM %d is stopped.", g.vmid).withStatus(status)
 	}
 	end := ended(pve.Done, "VM %d is %s (%s).", g.vmid, status, process).withStatus(status)
 	// A QEMU whose main loop hangs leaves these out, and is "running" all the same (QemuServer.pm).
-	if has(s.out, "pid") && !has(s.out, "running-qemu") {
+	if has(s.Out, "pid") && !has(s.Out, "running-qemu") {
 		end.text += "\nQEMU does not answer on its control socket: its main loop may hang."
 	}
-	if locked := configLock.FindStringSubmatch(s.out); locked != nil {
+	if locked := configLock.FindStringSubmatch(s.Out); locked != nil {
 		end.text += fmt.Sprintf("\nThe VM is locked (%s).", locked[1])
 	}
 	return end
@@ -66,7 +67,7 @@ func (g *gate) rehearse(ctx context.Context) error {
 	what := "no QEMU of it was found"
 	if old != nil {
 		defer old.close()
-		what = fmt.Sprintf("%s, up %s", old, span(old.age()))
+		what = fmt.Sprintf("%s, up %s", old, span(old.Age()))
 	}
 	if err := g.check(ctx, old); err != nil {
 		return err
@@ -98,12 +99,12 @@ func has(text, key string) bool {
 }
 
 // askHA asks the HA manager of the host, whose command lies beside qm. A host without it has no HA.
-func (g *gate) askHA(ctx context.Context) said {
+func (g *gate) askHA(ctx context.Context) host.Said {
 	path := filepath.Join(filepath.Dir(g.qmPath), "ha-manager")
-	if _, err := within(procLimit, func() (os.FileInfo, error) { return os.Stat(path) }); err != nil {
-		return said{}
+	if _, err := host.Within(host.ProcLimit, func() (os.FileInfo, error) { return os.Stat(path) }); err != nil {
+		return host.Said{}
 	}
-	return command(ctx, haLimit, path, "config")
+	return host.Command(ctx, haLimit, path, "config")
 }
 
 func (g *gate) haKnows(config string) bool {

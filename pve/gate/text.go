@@ -8,14 +8,15 @@ import (
 	"unicode/utf8"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 )
 
 var lockedBy = regexp.MustCompile(`VM is locked \(([^)]*)\)`)
 
 // qmSaidNo translates qm's failure. Every failure of qm is exit 255, so its words are what there is to go by; they are
 // those of proxmox/qemu-server 9.2.
-func (g *gate) qmSaidNo(what string, s said) *ending {
-	text := s.all()
+func (g *gate) qmSaidNo(what string, s host.Said) *ending {
+	text := s.All()
 	switch locked := lockedBy.FindStringSubmatch(text); {
 	case locked != nil:
 		return g.locked(locked[1])
@@ -23,13 +24,13 @@ func (g *gate) qmSaidNo(what string, s said) *ending {
 		return g.managedByHA()
 	case strings.Contains(text, "timeout waiting on systemd"):
 		return ended(pve.Refused, "Not started: threads of the old QEMU of VM %d may still live (%s).\n"+
-			"It is not provably dead; look for a storage problem on the host, then say start.", g.vmid, firstLine(s.words()))
-	case s.hung:
-		return ended(pve.Failed, "%s did not come back (%v).\nThe host's /etc/pve or its storage may hang. Ask status.", what, s.err)
+			"It is not provably dead; look for a storage problem on the host, then say start.", g.vmid, firstLine(s.Words()))
+	case s.Hung:
+		return ended(pve.Failed, "%s did not come back (%v).\nThe host's /etc/pve or its storage may hang. Ask status.", what, s.Err)
 	case strings.Contains(text, "can't lock file"):
-		return ended(pve.Failed, "%s failed: another task on the host holds the lock of VM %d.\nqm said: %s\nTry again when it has ended.", what, g.vmid, s.words())
+		return ended(pve.Failed, "%s failed: another task on the host holds the lock of VM %d.\nqm said: %s\nTry again when it has ended.", what, g.vmid, s.Words())
 	}
-	return ended(pve.Failed, "%s failed: %s", what, s.words())
+	return ended(pve.Failed, "%s failed: %s", what, s.Words())
 }
 
 func (g *gate) locked(by string) *ending {
@@ -46,8 +47,8 @@ func (g *gate) managedByHA() *ending {
 // image locks.
 func (g *gate) notDead(q *qemu) *ending {
 	why := "it does not go away"
-	if stuck := stuckThreads(q.Pid); len(stuck) > 0 {
-		why = fmt.Sprintf("%d of its threads hang in the kernel (%s): a storage problem", len(stuck), last(strings.Fields(stuck[0])))
+	if stuck := host.Stuck(q.Pid); len(stuck) > 0 {
+		why = fmt.Sprintf("%d of its threads hang in the kernel (%s): a storage problem", len(stuck), stuck[0].Where)
 	}
 	return ended(pve.Refused, "%s of VM %d is not provably dead; nothing was started.\n"+
 		"%s. When the host's storage answers again, say start.", q, g.vmid, capital(why)).withStatus("stuck")
@@ -91,6 +92,22 @@ func cut(s string, n int) string {
 	return s[:n] + "…"
 }
 
-func last(words []string) string { return words[len(words)-1] }
+// joined is a list of threads on one line.
+func joined(threads []host.Thread) string {
+	var all []string
+	for _, t := range threads {
+		all = append(all, t.String())
+	}
+	return strings.Join(all, "; ")
+}
+
+// lines is a list of threads, each after a line break.
+func lines(threads []host.Thread) string {
+	var b strings.Builder
+	for _, t := range threads {
+		b.WriteString("\n" + t.String())
+	}
+	return b.String()
+}
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
