@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -17,7 +18,7 @@ import (
 const usage = `pve-gate is the forced command of a key on a Proxmox host: one verb, on one VM.
 In authorized_keys, on one line:
 
-  restrict,command="/usr/local/sbin/pve-gate --vmid 102 --key bgbot --format jsonl",from="…" ssh-ed25519 …
+  restrict,command="/usr/local/sbin/pve-gate --vmid 102 --key bgbot --format jsonl --ssh 10.0.10.10:22",from="…" ssh-ed25519 …
 
 The verb is what the client asks for (SSH_ORIGINAL_COMMAND), exactly one of: %s
 
@@ -33,6 +34,7 @@ type settings struct {
 	allow  []pve.Verb
 	format string // text or jsonl
 	dryRun bool
+	ssh    string // where the guest's sshd listens; empty if nobody said
 
 	qmPath, runDir, stateDir string
 
@@ -51,6 +53,7 @@ func parse(argv, environ []string) (settings, string, error) {
 	flags.StringVar(&s.key, "key", "", "the `name` of this key in the journal")
 	flags.StringVar(&allow, "allow", "", "the `verbs` of this key, with commas between; all if not given")
 	flags.StringVar(&s.format, "format", "text", "text for people, or jsonl for the bot")
+	flags.StringVar(&s.ssh, "ssh", "", "the `address` of the guest's sshd, IP:PORT: a start is verified only when it answers there")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "say what a change would do; change nothing")
 	flags.StringVar(&s.qmPath, "qm", "/usr/sbin/qm", "the `path` of qm, with ha-manager beside it; for tests")
 	flags.StringVar(&s.runDir, "run-dir", "/run", "`folder` of qemu-server/VMID.pid and pve-gate/VMID.lock; for tests")
@@ -100,6 +103,9 @@ func (s *settings) check(extra int) error {
 	case !filepath.IsAbs(s.qmPath) || !filepath.IsAbs(s.runDir) || !filepath.IsAbs(s.stateDir):
 		return errors.New("--qm, --run-dir and --state-dir must be absolute paths")
 	}
+	if _, err := netip.ParseAddrPort(s.ssh); s.ssh != "" && err != nil {
+		return fmt.Errorf("--ssh must be an IP and a port, such as 10.0.10.10:22, not %q; a name could not be resolved in an incident", s.ssh)
+	}
 	return nil
 }
 
@@ -126,6 +132,36 @@ func (s *settings) pidFiles() []string {
 		return []string{"/var/run/" + name, "/run/" + name}
 	}
 	return []string{filepath.Join(s.runDir, name)}
+}
+
+// qemuFile is one of Proxmox's own files of the VM: 102.qmp is QEMU's monitor, 102.qga its guest agent.
+func (s *settings) qemuFile(suffix string) string {
+	return filepath.Join(s.runDir, "qemu-server", fmt.Sprintf("%d.%s", s.vmid, suffix))
+}
+
+// scope is the cgroup that Proxmox starts the VM in; a host of a test has it in its run folder.
+func (s *settings) scope() string {
+	root := "/sys/fs/cgroup"
+	if s.runDir != "/run" {
+		root = filepath.Join(s.runDir, "cgroup")
+	}
+	return filepath.Join(root, "qemu.slice", fmt.Sprintf("%d.scope", s.vmid))
+}
+
+// syslog is the socket of the host's log, or that of a test's.
+func (s *settings) syslog() string {
+	if s.runDir != "/run" {
+		return filepath.Join(s.runDir, "log")
+	}
+	return "/dev/log"
+}
+
+// tasks is where Proxmox keeps what its tasks said.
+func (s *settings) tasks() string {
+	if s.runDir != "/run" {
+		return filepath.Join(s.runDir, "tasks")
+	}
+	return "/var/log/pve/tasks"
 }
 
 func (s *settings) runFile(suffix string) string {
