@@ -130,7 +130,7 @@ func kept(t *testing.T, pid int) (n int64) {
 func theLineFills(t *testing.T, served *qmp.Monitor, socket string) {
 	t.Helper()
 	for i := range 4 {
-		if _, err := qmp.Dial(soon(t), socket); !errors.Is(err, qmp.ErrSilent) {
+		if err := unserved(t, socket); !errors.Is(err, qmp.ErrSilent) {
 			t.Errorf("client %d beside the served one: %v", i, err)
 		}
 	}

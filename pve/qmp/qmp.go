@@ -2,8 +2,10 @@
 // it (QGA), and how the picture of the screen comes out. It does not look for the sockets, does not retry, and draws no
 // conclusion from an answer or from silence.
 //
-// A conversation is one connection, for one goroutine at a time. It ends with the first error that is no [CommandError]:
-// after it nobody knows whose answer comes next, so every later call fails with the same error. Dial anew.
+// A conversation is one connection, for one goroutine at a time. When the connection fails, or an answer does not come,
+// it is over: nobody knows whose answer would come next, so every later call fails with the same error. Dial anew.
+// A refusal, a [CommandError], ends nothing. Nothing here has a limit of its own but in size: give each context a
+// deadline.
 package qmp
 
 import (
@@ -22,8 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why a conversation ended, or did not begin. One that ended with its context says so instead: its error wraps the
-// context's cause.
+// Why a conversation ended, or did not begin. If the context was cancelled, or was over before anything was asked, the
+// error wraps the context's cause instead: that is no fault of QEMU's.
 var (
 	// ErrAbsent: there is no socket, or nobody listens on it.
 	ErrAbsent = errors.New("nobody listens")
@@ -71,6 +73,8 @@ func dial(ctx context.Context, socket string) (*wire, error) {
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%s: %w", socket, ErrAbsent)
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: %w", socket, context.Cause(ctx))
 	case errors.Is(err, syscall.EAGAIN):
 		// The line of those who wait to be served is full. QEMU's is one long, so two clients that gave up suffice.
 		return nil, fmt.Errorf("%s: %w: others wait already", socket, ErrSilent)
@@ -86,6 +90,9 @@ func (w *wire) close() error { return w.conn.Close() }
 func (w *wire) during(ctx context.Context, talk func() error) error {
 	if w.err != nil {
 		return w.err
+	}
+	if ctx.Err() != nil { // nothing was asked, so nothing is lost
+		return fmt.Errorf("%s: %w", w.socket, context.Cause(ctx))
 	}
 	deadline, _ := ctx.Deadline() // without one it is zero, and zero takes off the last call's
 	_ = w.conn.SetDeadline(deadline)
