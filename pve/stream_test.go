@@ -2,6 +2,7 @@ package pve
 
 import (
 	"bytes"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -20,7 +21,7 @@ func FuzzOutput(f *testing.F) {
 			at = 0
 		}
 		whole, parts := readAll(text), readAll(text[:at], text[at:])
-		if whole.report.Result != parts.report.Result || len(whole.report.Steps) != len(parts.report.Steps) || whole.plain.String() != parts.plain.String() {
+		if !reflect.DeepEqual(whole.report.Result, parts.report.Result) || len(whole.report.Steps) != len(parts.report.Steps) || whole.plain.String() != parts.plain.String() {
 			t.Errorf("in one piece %+v, in two %+v", whole.report, parts.report)
 		}
 		for _, s := range append([]Step{{Text: whole.report.Result.Text, Op: whole.report.Result.Op}}, whole.report.Steps...) {

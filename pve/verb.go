@@ -46,13 +46,13 @@ func (v Verb) Budget() time.Duration {
 	case Forensics:
 		return 30 * time.Second
 	case Reset:
-		return 90 * time.Second
+		return 150 * time.Second
 	case Stop:
 		return 160 * time.Second
 	case Start:
-		return 240 * time.Second
-	case Cycle:
-		return 330 * time.Second
+		return 270 * time.Second
+	case Cycle: // with what the client adds it has to fit into the ten minutes that the agent's shell may take at most
+		return 370 * time.Second
 	default:
 		return 0
 	}

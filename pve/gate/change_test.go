@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const before = "accepted ok, lock ok, forensics ok, identify ok, check ok, "
+const (
+	before = "accepted ok, lock ok, forensics ok, identify ok, check ok, "
+	up     = "process ok, qmp ok, writes ok, ssh skip, agent skip"
+)
 
 func TestCycleEndsTheOldQEMUAndStartsANewOne(t *testing.T) {
 	t.Parallel()
@@ -27,7 +30,7 @@ func TestCycleEndsTheOldQEMUAndStartsANewOne(t *testing.T) {
 	if r.exit != pve.Done || r.result.Status != "running" || !regexp.MustCompile(want).MatchString(r.result.Text) {
 		t.Errorf("got %+v\n%s", r.result, r.out)
 	}
-	r.wantTrail(before + "stop ok, stopped ok, start ok, running ok")
+	r.wantTrail(before + "stop ok, stopped ok, start ok, " + up)
 	if got := h.qemus(); old == fresh || !slices.Equal(got, []int{fresh}) {
 		t.Errorf("QEMU %d was to be replaced; now there are %v and the pid file says %d", old, got, fresh)
 	}
@@ -45,7 +48,7 @@ func TestAWedgedQEMUIsKilledAndProvenDead(t *testing.T) {
 	h.file("stop-lies", "") // qm exits 0 and removes the pid file while QEMU lives, as the real one may
 	old := h.pid()
 	r := h.run("cycle")
-	r.wantTrail(before + "stop ok, term fail, kill ok, stopped ok, start ok, running ok")
+	r.wantTrail(before + "stop ok, quit fail, term fail, kill ok, stopped ok, start ok, " + up)
 	if r.exit != pve.Done || slices.Contains(h.qemus(), old) {
 		t.Errorf("exit %d, QEMU %d among %v", r.exit, old, h.qemus())
 	}
@@ -58,7 +61,7 @@ func TestAStopWhoseQmHangsComesTrueWithoutQm(t *testing.T) {
 		h.file("hang-"+verb, "")
 	}
 	r := h.run("stop")
-	r.wantTrail("accepted ok, lock ok, forensics ok, identify ok, check fail, stop ok, stopped ok")
+	r.wantTrail("accepted ok, lock ok, forensics ok, identify ok, check fail, stop skip, quit ok, stopped ok")
 	r.want(pve.Done, firstLine(r.result.Text))
 	if r.result.Status != "stopped" || len(h.qemus()) != 0 {
 		t.Errorf("got %q with QEMUs %v", r.result.Text, h.qemus())
@@ -70,7 +73,7 @@ func TestACycleIsNotBegunWhenQmHangs(t *testing.T) {
 	h := newHost(t).withVM()
 	old := h.pid()
 	h.file("hang-config", "")
-	h.run("cycle").want(pve.Failed, "qm config did not come back (no answer within 15s).")
+	h.run("cycle").want(pve.Failed, "qm config did not come back (no answer within 10s).")
 	if h.pid() != old || len(h.changed()) != 0 {
 		t.Errorf("something was changed: pid %d to %d, %v", old, h.pid(), h.changed())
 	}
@@ -156,9 +159,12 @@ func TestStartAndResetAndStop(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	r := h.run("start")
-	r.wantTrail(before + "start ok, running ok")
+	r.wantTrail(before + "stopped ok, start ok, " + up)
 	old := h.pid()
-	h.run("reset").want(pve.Done, fmt.Sprintf("VM 102 was reset: the guest boots again inside QEMU %d.", old))
+	r = h.run("reset")
+	if want := fmt.Sprintf(`^VM 102 was reset in \d\.\d s: the guest booted again inside QEMU %d\.$`, old); r.exit != pve.Done || !regexp.MustCompile(want).MatchString(r.result.Text) {
+		t.Errorf("got %d %q", r.exit, r.result.Text)
+	}
 	h.run("stop").want(pve.Done, fmt.Sprintf("VM 102 is stopped: QEMU %d is gone.", old))
 	if len(h.qemus()) != 0 {
 		t.Errorf("left: %v", h.qemus())
@@ -169,8 +175,8 @@ func TestAFailedStartPassesQmsWordsOn(t *testing.T) {
 	t.Parallel()
 	h := newHost(t).withVM()
 	h.file("fail-start", "kvm: -drive file=x: Could not open 'x'\nstart failed: QEMU exited with code 1\n")
-	r := h.run("cycle").want(pve.Failed, "qm start failed: kvm: -drive file=x: Could not open 'x'")
-	if !strings.Contains(r.result.Text, "start failed: QEMU exited with code 1") || r.result.Status != "stopped" {
+	r := h.run("cycle").want(pve.Failed, "VM 102 was stopped, but does not start: it is off now.")
+	if !strings.Contains(r.result.Text, "\nqm start failed: kvm: -drive file=x: Could not open 'x'\nstart failed: QEMU exited with code 1") || r.result.Status != "stopped" {
 		t.Errorf("got %+v", r.result)
 	}
 }
@@ -179,7 +185,7 @@ func TestAStartThatMeetsTheCleanUpTriesOnceMore(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.file("once-start", "can't lock file '/var/lock/qemu-server/lock-102.conf' - got timeout\n")
-	h.run("start").wantTrail(before + "start fail, start ok, running ok")
+	h.run("start").wantTrail(before + "stopped ok, start fail, start ok, " + up)
 }
 
 func TestAStartThatLeavesNoProcessIsNotCalledDone(t *testing.T) {
@@ -235,7 +241,7 @@ func TestNothingIsStartedWhileThreadsOfTheOldQEMUAreLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = h.run("start")
-	r.wantTrail(before + "start ok, running ok")
+	r.wantTrail(before + "stopped ok, start ok, " + up)
 }
 
 func TestVM1020IsNotTakenFor102(t *testing.T) {

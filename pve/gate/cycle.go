@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -15,12 +16,14 @@ import (
 // The deadlines of a change. Their sum stays below the verb's budget. `qm stop` of a wedged VM takes 16 s, or 71 s
 // since qemu-server a0960ff1 (2026-06), which waits 60 s for QMP before it signals.
 const (
-	configLimit  = 15 * time.Second
+	configLimit  = 10 * time.Second
 	haLimit      = 5 * time.Second
 	qmStopLimit  = 90 * time.Second
 	settleLimit  = 2 * time.Second // for the kernel to take the process away after qm stop
+	quitLimit    = 5 * time.Second
 	termLimit    = 5 * time.Second
 	killLimit    = 10 * time.Second
+	scopeLimit   = 5 * time.Second // for swtpm and virtiofsd, which end when their QEMU has
 	cleanupLimit = 15 * time.Second
 	pidFileLimit = 2 * time.Second
 	qmStartLimit = 120 * time.Second
@@ -32,7 +35,7 @@ const (
 // change does a verb that alters the VM, with the lock held: evidence first, then the checks, then the act. Its error is
 // always how it ended.
 func (g *gate) change(ctx context.Context) error {
-	g.capture(ctx)
+	g.capture(ctx, "")
 	old := g.identify()
 	if old != nil {
 		defer old.close()
@@ -97,6 +100,7 @@ func (g *gate) check(ctx context.Context, old *qemu) error {
 	case config.Hung && g.verb == pve.Stop && old != nil:
 		// A stop needs no qm to come true: the process can be ended without it. Anything that starts a VM needs qm, so
 		// a cycle on such a host would only leave the VM off.
+		g.qmHangs = true
 		g.step("check", pve.StepFail, "qm does not answer, so nothing is known of a lock; going on, as a stop needs no qm")
 	default:
 		g.step("check", pve.StepFail, "%s", firstLine(config.Words()))
@@ -104,6 +108,7 @@ func (g *gate) check(ctx context.Context, old *qemu) error {
 		end.text += "\nNothing was changed."
 		return end
 	}
+	g.hasAgent = agentEnabled(config.Out)
 	return nil
 }
 
@@ -128,13 +133,23 @@ func (g *gate) reset(ctx context.Context, old *qemu) error {
 		return ended(pve.Unverified, "VM %d was reset, but %s ended. Use start.", g.vmid, old).withStatus("stopped")
 	}
 	g.step("reset", pve.StepOK, "%s goes on", old)
-	return ended(pve.Done, "VM %d was reset: the guest boots again inside %s.", g.vmid, old).withStatus("running")
+	look, cancel := context.WithTimeout(ctx, lookLimit)
+	written, _ := g.written(look) // what was written before counts for nothing
+	cancel()
+	if missing := g.up(ctx, written); len(missing) > 0 {
+		return g.notUp(ctx, old, fmt.Sprintf("VM %d was reset", g.vmid), missing)
+	}
+	return ended(pve.Done, "VM %d was reset in %s: the guest booted again inside %s.", g.vmid, lasted(time.Since(g.at)), old).withStatus("running")
 }
 
 // stop ends the old QEMU and proves it, or nothing more happens.
 func (g *gate) stop(ctx context.Context, old *qemu) error {
 	if old == nil {
 		return g.stopNothing(ctx)
+	}
+	if g.qmHangs { // it would hang for its whole limit once more
+		g.step("stop", pve.StepSkip, "qm does not answer; QEMU is ended without it")
+		return g.end(ctx, old)
 	}
 	g.step("stop", pve.StepStart, "qm stop %d", g.vmid)
 	s := g.qm(ctx, qmStopLimit, "stop", "--timeout", "20")
@@ -151,16 +166,32 @@ func (g *gate) stop(ctx context.Context, old *qemu) error {
 	default:
 		g.step("stop", pve.StepOK, "qm stop came back")
 	}
-	if !gone && !g.kill(old) {
+	return g.end(ctx, old)
+}
+
+// end makes sure that QEMU is gone, by force if need be.
+func (g *gate) end(ctx context.Context, old *qemu) error {
+	if !old.dead(0) && !g.kill(ctx, old) {
 		g.step("stopped", pve.StepFail, "%s is still there: %s", old, joined(host.Stuck(old.Pid)))
 		return g.notDead(old)
 	}
+	return g.provenDead(ctx, fmt.Sprintf("no thread of %s is left", old))
+}
+
+// provenDead is the gate before every start: no process of the VM anywhere, by its words, its pid file, what was noted
+// of it, or its scope. `qm status` is not asked, since it calls a QEMU stopped whose threads still write.
+func (g *gate) provenDead(ctx context.Context, so string) error {
 	if other := g.identify(); other != nil {
 		defer other.close()
-		g.step("stopped", pve.StepFail, "%s is gone, %s is there", old, other)
+		g.step("stopped", pve.StepFail, "%s is there", other)
 		return g.notDead(other)
 	}
-	g.step("stopped", pve.StepOK, "no thread of %s is left", old)
+	if left := g.emptyScope(ctx); len(left) > 0 {
+		g.step("stopped", pve.StepFail, "its scope still holds %s", strings.Join(left, ", "))
+		return ended(pve.Refused, "Processes of VM %d are left in its scope, so it is not provably dead; nothing was started.\n"+
+			"They are: %s. When they are gone, say start.", g.vmid, strings.Join(left, ", ")).withStatus("stuck")
+	}
+	g.step("stopped", pve.StepOK, "%s", so)
 	return nil
 }
 
@@ -173,28 +204,40 @@ func (g *gate) stopNothing(ctx context.Context) error {
 			"Look at the host.", g.vmid, status).withStatus(status)
 	}
 	g.step("stop", pve.StepSkip, "it is stopped already")
-	g.step("stopped", pve.StepOK, "nothing runs")
-	return nil
+	return g.provenDead(ctx, "nothing runs")
 }
 
 // kill is the ladder for a QEMU that qm did not end.
-func (g *gate) kill(old *qemu) bool {
+func (g *gate) kill(ctx context.Context, old *qemu) bool {
 	for _, rung := range []struct {
 		name  string
-		sig   unix.Signal
+		act   func() error
 		limit time.Duration
-	}{{"term", unix.SIGTERM, termLimit}, {"kill", unix.SIGKILL, killLimit}} {
+	}{
+		{"quit", func() error { return g.quit(ctx) }, quitLimit},
+		{"term", func() error { return old.signal(unix.SIGTERM) }, termLimit},
+		{"kill", func() error { return old.signal(unix.SIGKILL) }, killLimit},
+	} {
 		g.step(rung.name, pve.StepStart, "%s, for %s", old, rung.limit)
-		if err := old.signal(rung.sig); err != nil {
-			g.step(rung.name, pve.StepFail, "%v", err)
-		}
-		if old.dead(rung.limit) {
+		err := rung.act()
+		if err == nil && old.dead(rung.limit) || old.dead(0) {
 			g.step(rung.name, pve.StepOK, "%s ended", old)
 			return true
+		}
+		if err != nil {
+			g.step(rung.name, pve.StepFail, "%v", err)
+			continue
 		}
 		g.step(rung.name, pve.StepFail, "%s is still there", old)
 	}
 	return false
+}
+
+// quit asks QEMU itself, which flushes its disks before it ends.
+func (g *gate) quit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return g.ask(ctx, "quit", nil)
 }
 
 // start is the verb; a leftover of an old QEMU gets a last chance to be gone.
@@ -203,7 +246,10 @@ func (g *gate) start(ctx context.Context, old *qemu) error {
 		g.step("stopped", pve.StepFail, "%s is still there", old)
 		return g.notDead(old)
 	}
-	return g.boot(ctx, old)
+	if err := g.provenDead(ctx, "nothing of an old QEMU is left"); err != nil {
+		return err
+	}
+	return g.boot(ctx, nil)
 }
 
 // startNothing makes sure that there is nothing to start: that qm, too, sees the QEMU that was found.
@@ -225,64 +271,6 @@ func (g *gate) startNothing(ctx context.Context, old *qemu) error {
 		g.step("start", pve.StepSkip, "it is %s already", status)
 		return ended(pve.Done, "VM %d is started already, and qm calls it %q: %s, up %s.", g.vmid, status, old, span(old.Age())).withStatus(status)
 	}
-}
-
-// boot starts the VM and waits until a new process is seen. Whoever calls it has proved that no old one is left.
-func (g *gate) boot(ctx context.Context, old *qemu) error {
-	g.awaitCleanup(ctx)
-	g.step("start", pve.StepStart, "qm start %d", g.vmid)
-	s := g.qm(ctx, qmStartLimit, "start")
-	if strings.Contains(s.All(), "can't lock file") {
-		// Proxmox's clean-up after a death holds the lock for up to 30 s when it meets a start.
-		g.step("start", pve.StepFail, "another task holds the lock; once more")
-		g.awaitCleanup(ctx)
-		g.step("start", pve.StepStart, "qm start %d, second try", g.vmid)
-		s = g.qm(ctx, qmStartLimit, "start")
-	}
-	switch {
-	case strings.Contains(s.All(), "Requesting HA"), !s.OK() && !s.Hung && !strings.Contains(s.All(), "already running"):
-		g.step("start", pve.StepFail, "%s", firstLine(s.Words()))
-		return g.qmSaidNo("qm start", s).withStatus("stopped")
-	case !s.OK():
-		g.step("start", pve.StepFail, "%s", firstLine(s.Words()))
-	default:
-		g.step("start", pve.StepOK, "qm start came back")
-	}
-	return g.verify(ctx, old, s)
-}
-
-// verify waits for a process that is not the old one.
-func (g *gate) verify(ctx context.Context, old *qemu, s host.Said) error {
-	g.step("running", pve.StepStart, "looking for a new QEMU, for %s", newLimit)
-	var fresh *qemu
-	found := until(ctx, newLimit, func() bool {
-		fresh = g.fromPidFile()
-		if fresh != nil && old != nil && fresh.Process == old.Process {
-			fresh.close()
-			fresh = nil
-		}
-		return fresh != nil
-	})
-	if !found {
-		g.step("running", pve.StepFail, "no new QEMU was seen")
-		if s.Hung {
-			return g.qmSaidNo("qm start", s)
-		}
-		return ended(pve.Unverified, "VM %d was started, but no new QEMU was seen within %s. Ask status.", g.vmid, newLimit)
-	}
-	defer fresh.close()
-	g.step("running", pve.StepOK, "%s", fresh)
-	took := lasted(time.Since(g.at))
-	if g.verb == pve.Cycle && old != nil {
-		return ended(pve.Done, "VM %d was cycled in %s: %s is gone, %s runs.", g.vmid, took, old, fresh).withStatus("running")
-	}
-	return ended(pve.Done, "VM %d was started in %s: %s runs.", g.vmid, took, fresh).withStatus("running")
-}
-
-// awaitCleanup lets Proxmox's own clean-up end, which would otherwise race with the start.
-func (g *gate) awaitCleanup(ctx context.Context) {
-	until(ctx, pidFileLimit, func() bool { return g.pidFileGone() })
-	until(ctx, cleanupLimit, func() bool { return !g.cleaning() })
 }
 
 // until looks again and again, and says whether it saw what it looked for.

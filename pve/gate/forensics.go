@@ -45,7 +45,7 @@ func (g *gate) probes() []probe {
 
 // evidence is the verb forensics.
 func (g *gate) evidence(ctx context.Context) error {
-	file, missing, total := g.capture(ctx)
+	file, missing, total := g.capture(ctx, "")
 	text := fmt.Sprintf("Forensics of VM %d: %d of %d probes answered.", g.vmid, total-len(missing), total)
 	if len(missing) > 0 {
 		text += "\nNo answer: " + strings.Join(missing, ", ")
@@ -57,7 +57,7 @@ func (g *gate) evidence(ctx context.Context) error {
 }
 
 // capture gathers the evidence and hands it over. It is bounded, and nothing that goes wrong in it stops a change.
-func (g *gate) capture(ctx context.Context) (file pve.File, missing []string, total int) {
+func (g *gate) capture(ctx context.Context, when string) (file pve.File, missing []string, total int) {
 	g.step("forensics", pve.StepStart, "at most %s", captureLimit)
 	ctx, cancel := context.WithTimeout(ctx, captureLimit)
 	defer cancel()

@@ -29,6 +29,9 @@ type gate struct {
 	tell *teller
 	log  *journal
 	rec  record
+
+	qmHangs  bool // it did not answer when it was asked for the configuration
+	hasAgent bool // the VM's configuration says so
 }
 
 // Main runs the gate and returns its exit code, a [pve.Exit]. argv is os.Args, the program's name first; environ is
@@ -95,6 +98,7 @@ func (g *gate) admit() (pve.Verb, error) {
 		err = ended(pve.Rejected, "Rejected: this key may not %s, only %s. Nothing was run.", verb, list(g.allow))
 	}
 	if err != nil {
+		g.notice("rejected verb=%q", cut(g.asked, 40))
 		g.noteRejection()
 		return "", err
 	}
@@ -116,6 +120,7 @@ func (g *gate) do(ctx context.Context, last record) error {
 	if who == "" {
 		who = "a key without a name"
 	}
+	g.notice("accepted verb=%s", g.verb)
 	g.tell.step("accepted", pve.StepOK, fmt.Sprintf("%s of VM %d, asked by %s", g.verb, g.vmid, who))
 	switch {
 	case g.verb == pve.Status:
@@ -160,6 +165,7 @@ func (g *gate) finish(err error) {
 		g.rec.Exit, g.rec.Text = end.exit, firstLine(end.text)
 	}
 	g.record()
+	g.notice("ended verb=%s exit=%d: %s", g.verb, g.rec.Exit, g.rec.Text)
 }
 
 // record keeps the state of the change: in memory of the host first, then on its disk, which may be stuck.

@@ -47,6 +47,7 @@ func beQEMU(argv []string) {
 	if slices.Contains(argv, "-wedged") {
 		signal.Ignore(syscall.SIGTERM)
 	}
+	go beMonitor(argv)
 	path := argv[slices.Index(argv, "-pidfile")+1]
 	if err := os.WriteFile(path, []byte(fmt.Sprintln(os.Getpid())), 0o600); err != nil {
 		panic(err)

@@ -72,14 +72,14 @@ func TestAProcessThatPretendsToBeOurQEMUCountsForNothing(t *testing.T) {
 
 			began := time.Now()
 			r = h.run("start")
-			r.wantTrail(before + "start ok, running ok")
+			r.wantTrail(before + "stopped ok, start ok, " + up)
 			r.wantNote(firstLine(r.result.Text), note)
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it waited %s for a clean-up that is none", took)
 			}
 			old := h.pid()
 			r = h.run("cycle")
-			r.wantTrail(before + "stop ok, stopped ok, start ok, running ok")
+			r.wantTrail(before + "stop ok, stopped ok, start ok, " + up)
 			r.wantNote(firstLine(r.result.Text), note)
 			if got := h.qemus(); old == 0 || h.pid() == old || !slices.Equal(got, []int{h.pid()}) {
 				t.Errorf("QEMU %d was to be replaced; now there are %v", old, got)

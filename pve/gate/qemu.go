@@ -1,8 +1,11 @@
 package gate
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"bgbot/pve"
 	"bgbot/pve/gate/host"
 
 	"golang.org/x/sys/unix"
@@ -152,4 +156,53 @@ func (g *gate) cleaning() bool {
 		i := slices.Index(words, "cleanup")
 		return i > 0 && i+1 < len(words) && words[i+1] == vmid && filepath.Base(words[i-1]) == "qm"
 	})
+}
+
+// emptyScope waits until nothing is left in the VM's scope, the cgroup that Proxmox starts it in, and names what stays.
+// Helpers such as swtpm and virtiofsd live there beside QEMU; a stop or a cycle ends them with it.
+func (g *gate) emptyScope(ctx context.Context) (left []string) {
+	if until(ctx, scopeLimit, func() bool { left = g.inScope(); return len(left) == 0 }) || g.verb == pve.Start {
+		return left
+	}
+	g.step("scope", pve.StepStart, "ending %s", strings.Join(left, ", "))
+	_, err := host.Within(host.ProcLimit, func() (struct{}, error) {
+		return struct{}{}, os.WriteFile(filepath.Join(g.scope(), "cgroup.kill"), []byte("1"), 0o600) // cgroup-v2, "cgroup.kill"
+	})
+	switch {
+	case err != nil:
+		g.step("scope", pve.StepFail, "%v", err)
+	case until(ctx, scopeLimit, func() bool { left = g.inScope(); return len(left) == 0 }):
+		g.step("scope", pve.StepOK, "empty")
+	default:
+		g.step("scope", pve.StepFail, "still there")
+	}
+	return left
+}
+
+// inScope names the processes of the scope; none if there is no scope. The kernel's own word for "empty" counts, as the
+// list leaves out what has no thread in this cgroup itself.
+func (g *gate) inScope() []string {
+	events, err := host.Within(host.ProcLimit, func() ([]byte, error) { return os.ReadFile(filepath.Join(g.scope(), "cgroup.events")) })
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV): // gone, or going at this moment
+		return nil
+	case err != nil:
+		return []string{"what cannot be read: " + err.Error()}
+	case slices.Contains(strings.Split(string(events), "\n"), "populated 0"):
+		return nil
+	}
+	var names []string
+	pids, _ := os.ReadFile(filepath.Join(g.scope(), "cgroup.procs"))
+	for _, word := range strings.Fields(string(pids)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			continue
+		}
+		st, _ := host.ReadStat(pid)
+		names = append(names, fmt.Sprintf("%d (%s)", pid, printable(st.Name)))
+	}
+	if len(names) == 0 {
+		names = []string{"a process that is not listed"}
+	}
+	return names
 }

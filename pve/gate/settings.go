@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"bgbot/pve"
 )
@@ -35,6 +36,7 @@ type settings struct {
 	format string // text or jsonl
 	dryRun bool
 	ssh    string // where the guest's sshd listens; empty if nobody said
+	wait   time.Duration
 
 	qmPath, runDir, stateDir string
 
@@ -54,6 +56,7 @@ func parse(argv, environ []string) (settings, string, error) {
 	flags.StringVar(&allow, "allow", "", "the `verbs` of this key, with commas between; all if not given")
 	flags.StringVar(&s.format, "format", "text", "text for people, or jsonl for the bot")
 	flags.StringVar(&s.ssh, "ssh", "", "the `address` of the guest's sshd, IP:PORT: a start is verified only when it answers there")
+	flags.DurationVar(&s.wait, "wait", longestWait, "how `long` a started VM may take until it is called not verified, 60s at most")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "say what a change would do; change nothing")
 	flags.StringVar(&s.qmPath, "qm", "/usr/sbin/qm", "the `path` of qm, with ha-manager beside it; for tests")
 	flags.StringVar(&s.runDir, "run-dir", "/run", "`folder` of qemu-server/VMID.pid and pve-gate/VMID.lock; for tests")
@@ -102,6 +105,9 @@ func (s *settings) check(extra int) error {
 		return fmt.Errorf("--format must be text or jsonl, not %q", s.format)
 	case !filepath.IsAbs(s.qmPath) || !filepath.IsAbs(s.runDir) || !filepath.IsAbs(s.stateDir):
 		return errors.New("--qm, --run-dir and --state-dir must be absolute paths")
+	}
+	if s.wait < time.Second || s.wait > longestWait {
+		return fmt.Errorf("--wait must be between 1s and %s, not %s", longestWait, s.wait)
 	}
 	if _, err := netip.ParseAddrPort(s.ssh); s.ssh != "" && err != nil {
 		return fmt.Errorf("--ssh must be an IP and a port, such as 10.0.10.10:22, not %q; a name could not be resolved in an incident", s.ssh)
