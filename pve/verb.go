@@ -62,9 +62,9 @@ func (v Verb) Budget() time.Duration {
 func (v Verb) Explain() string {
 	switch v {
 	case Status:
-		return "says whether the VM runs, and how the last operation ended"
+		return "says whether the VM runs, what is wrong with it as seen from the host, and how the last operation ended"
 	case Forensics:
-		return "captures evidence without touching the VM"
+		return "captures evidence, the screen included, without touching the VM"
 	case Start:
 		return "starts the VM if it is stopped"
 	case Reset:
