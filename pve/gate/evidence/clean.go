@@ -1,0 +1,61 @@
+package evidence
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxSection = 24 << 10 // of one probe's answer
+	maxReport  = 600 << 10
+)
+
+// clean makes foreign text fit to print: valid UTF-8, no escape sequences, no control or invisible characters, and no
+// more than a section may have. It keeps the end of a longer one, where a log is newest.
+func clean(text string) string {
+	text = escapes.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), "")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case r == '\u2028' || r == '\u2029', unicode.IsControl(r), unicode.Is(unicode.Cf, r):
+			return -1
+		}
+		return r
+	}, text)
+	return newest(redact(text), maxSection)
+}
+
+// newest keeps the last n bytes at most, and whole characters.
+func newest(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	text = text[len(text)-n:]
+	for len(text) > 0 && !utf8.RuneStart(text[0]) {
+		text = text[1:]
+	}
+	return "[…]" + text
+}
+
+var (
+	escapes = regexp.MustCompile(`\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])`)
+	// the lines of qm config and qm pending that may hold secrets, and the free text in which people note them
+	secretLine = regexp.MustCompile(`(?m)^((?:cur |new )?(?:cipassword|sshkeys|args|description)): .*(?:\n[^:\n]*$)*`)
+	// the same in a command line of QEMU, as a failed start prints it, and in what other programs log
+	secretWord = regexp.MustCompile(`(?i)((?:^|[\s,;?&'"])[\w.-]*(?:password|passwd|passphrase|secret|token|api[-_]?key)["']?\s?[=:]\s?["']?)[^\s,;&'"]+`)
+	secretData = regexp.MustCompile(`(\bsecret,[^\s]*?\bdata=)[^\s,']+`)
+)
+
+func redact(text string) string {
+	text = secretLine.ReplaceAllString(text, "$1: [redacted]")
+	text = secretData.ReplaceAllString(text, "$1[redacted]")
+	return secretWord.ReplaceAllString(text, "$1[redacted]")
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
