@@ -94,7 +94,7 @@ func TestWhatIsNotUpIsNotCalledDone(t *testing.T) {
 				flags = append(flags, c.flags(h)...)
 			}
 			r := h.run("start", flags...)
-			r.wantTrail(before + "stopped ok, start ok, " + c.trail + ", forensics ok")
+			r.wantTrail(before + "stopped ok, start ok, " + c.trail + ", forensics ok, verdict ok")
 			want := `^VM 102 was started, but is not up after [\d.]+ s: .*` + regexp.QuoteMeta(c.lacks)
 			if r.exit != pve.Unverified || !regexp.MustCompile(want).MatchString(r.result.Text) {
 				t.Errorf("got %d %q, want %s", r.exit, r.result.Text, want)
@@ -211,7 +211,6 @@ func TestAStuckSyslogHoldsNothingUp(t *testing.T) {
 		})
 		return sent != nil
 	}
-	for !full() {
-	}
+	await(t, "a full queue", full)
 	h.run("stop").want(pve.Done, "VM 102 is already stopped.")
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	before = "accepted ok, lock ok, forensics ok, identify ok, check ok, "
+	before = "accepted ok, lock ok, forensics ok, verdict ok, identify ok, check ok, "
 	up     = "process ok, qmp ok, writes ok, ssh skip, agent skip"
 )
 
@@ -61,7 +61,7 @@ func TestAStopWhoseQmHangsComesTrueWithoutQm(t *testing.T) {
 		h.file("hang-"+verb, "")
 	}
 	r := h.run("stop")
-	r.wantTrail("accepted ok, lock ok, forensics ok, identify ok, check fail, stop skip, quit ok, stopped ok")
+	r.wantTrail("accepted ok, lock ok, forensics ok, verdict ok, identify ok, check fail, stop skip, quit ok, stopped ok")
 	r.want(pve.Done, firstLine(r.result.Text))
 	if r.result.Status != "stopped" || len(h.qemus()) != 0 {
 		t.Errorf("got %q with QEMUs %v", r.result.Text, h.qemus())
@@ -147,7 +147,7 @@ func TestVerbsThatFindTheirWorkDone(t *testing.T) {
 	if want := fmt.Sprintf("VM 102 is already running: QEMU %d, up ", running.pid()); !strings.HasPrefix(r.result.Text, want) {
 		t.Errorf("got %q, want %q", r.result.Text, want)
 	}
-	r.wantTrail("accepted ok, lock ok, forensics ok, identify ok, start skip")
+	r.wantTrail("accepted ok, lock ok, forensics ok, verdict ok, identify ok, start skip")
 	stopped.run("stop").want(pve.Done, "VM 102 is already stopped.").wantTrail(before + "stop skip, stopped ok")
 	stopped.run("reset").want(pve.Failed, "VM 102 is not running: there is nothing to reset. Use start.")
 	if got := append(running.changed(), stopped.changed()...); len(got) != 0 {

@@ -87,6 +87,7 @@ func (g *gate) check(ctx context.Context, old *qemu) error {
 		return g.managedByHA()
 	}
 	if locked := configLock.FindStringSubmatch(config.Out); config.OK() && locked != nil {
+		g.seen.Lock = locked[1]
 		g.step("check", pve.StepFail, "locked (%s)", locked[1])
 		return g.locked(locked[1])
 	}

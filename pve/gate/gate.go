@@ -29,6 +29,7 @@ type gate struct {
 	tell *teller
 	log  *journal
 	rec  record
+	seen pve.Result // what was found out on the way, for the result
 
 	qmHangs  bool // it did not answer when it was asked for the configuration
 	hasAgent bool // the VM's configuration says so
@@ -80,10 +81,11 @@ func (g *gate) run(last record) pve.Result {
 	if !ok {
 		end = &ending{exit: pve.Broken, text: fmt.Sprintf("The gate itself failed: %v.", err)}
 	}
-	return pve.Result{
-		Verb: g.verb, VMID: g.vmid, Op: g.op, Exit: end.exit, Text: strings.TrimSpace(end.text + "\n" + ignored), Status: end.status,
-		LastOp: last.words(time.Now()), At: time.Now().UTC(),
-	}
+	r := g.seen
+	r.Verb, r.VMID, r.Op, r.Exit, r.Status = g.verb, g.vmid, g.op, end.exit, end.status
+	r.Text = strings.TrimSpace(end.text + "\n" + ignored)
+	r.LastOp, r.At = last.words(time.Now()), time.Now().UTC()
+	return r
 }
 
 // admit decides whether this key may have this verb. The verb is the whole of what the client asked, byte for byte.

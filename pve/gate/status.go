@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/evidence"
 	"bgbot/pve/gate/host"
 )
 
@@ -18,12 +19,25 @@ const statusLimit = 8 * time.Second
 
 // status tells how the VM is and what the last change came to. It takes no lock and changes nothing.
 func (g *gate) status(ctx context.Context, last record) error {
-	s := g.qm(ctx, statusLimit, "status", "--verbose")
+	subject := g.subject()
+	said := make(chan host.Said, 1)
+	go func() { said <- g.qm(ctx, statusLimit, "status", "--verbose") }() // bounded by its own limit
+	c := evidence.Glance(ctx, subject)
+	s := <-said
+	c.Note("qm status --verbose", s.Out, s.Failure())
+	verdict := g.judge(c)
 	q := g.identify()
 	if q != nil {
 		defer q.close()
+		g.seen.Uptime = int64(q.Age().Seconds())
 	}
+	if locked := configLock.FindStringSubmatch(s.Out); locked != nil {
+		g.seen.Lock = locked[1]
+	}
+	g.seen.Forensics = g.newestCapture()
+	g.seen.HostKeys = g.hostKeys(ctx, verdict)
 	end := g.describe(s, q)
+	end.text += "\n" + g.seen.Verdict
 	if words := last.words(time.Now()); words != "" {
 		end.text += "\nLast: " + words
 	} else {
@@ -51,12 +65,8 @@ func (g *gate) describe(s host.Said, q *qemu) *ending {
 		return ended(pve.Done, "VM %d is stopped.", g.vmid).withStatus(status)
 	}
 	end := ended(pve.Done, "VM %d is %s (%s).", g.vmid, status, process).withStatus(status)
-	// A QEMU whose main loop hangs leaves these out, and is "running" all the same (QemuServer.pm).
-	if has(s.Out, "pid") && !has(s.Out, "running-qemu") {
-		end.text += "\nQEMU does not answer on its control socket: its main loop may hang."
-	}
-	if locked := configLock.FindStringSubmatch(s.Out); locked != nil {
-		end.text += fmt.Sprintf("\nThe VM is locked (%s).", locked[1])
+	if g.seen.Lock != "" {
+		end.text += fmt.Sprintf("\nThe VM is locked (%s).", g.seen.Lock)
 	}
 	return end
 }
@@ -92,10 +102,6 @@ func vmStatus(text string) string {
 		}
 	}
 	return found
-}
-
-func has(text, key string) bool {
-	return strings.HasPrefix(text, key+": ") || strings.Contains(text, "\n"+key+": ")
 }
 
 // askHA asks the HA manager of the host, whose command lies beside qm. A host without it has no HA.

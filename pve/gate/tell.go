@@ -74,8 +74,13 @@ func (t *teller) step(name string, state pve.State, text string) {
 
 // file hands over evidence. In the text format a change only names it; it is kept on the host.
 func (t *teller) file(step string, f pve.File) {
-	if len(f.Data) > maxFile {
+	switch {
+	case len(f.Data) <= maxFile:
+	case strings.HasPrefix(f.Type, "text/"):
 		f.Data = append(f.Data[:maxFile:maxFile], "\n[cut here]\n"...)
+	default: // half a picture is none
+		t.step(step, pve.StepFail, fmt.Sprintf("%s has %d kB and is too large to send", f.Name, len(f.Data)>>10))
+		return
 	}
 	t.line(pve.Step{
 		At: time.Now().UTC(), Op: t.op, Step: step, State: pve.StepOK, Text: f.Name,
