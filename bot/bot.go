@@ -18,7 +18,7 @@ import (
 	"bgbot/pve"
 )
 
-// Options are what a Bot works with. All fields but Mask, Turning and Prompts are needed.
+// Options are what a Bot works with. All fields but Look, Mask, Turning and Prompts are needed.
 type Options struct {
 	Chats   map[string]Chat // by the name that their Places carry
 	Policy  auth.Policy
@@ -27,6 +27,9 @@ type Options struct {
 	VM      VM
 	Gate    *pve.Client
 	Reach   func(context.Context) error // logs in to the VM; nil error means that SSH answered
+	// Look logs in to the VM and returns what `systemctl is-system-running; systemctl --failed --no-legend --plain`
+	// prints there, whatever their exit codes; empty where there is no systemctl.
+	Look    func(context.Context) (string, error)
 	Runner  *agentrun.Runner
 	Model   string // what threads begin with
 	Store   *store.Store
@@ -127,8 +130,8 @@ func (b *Bot) Run(ctx context.Context) error {
 	}
 }
 
-// Limit is the longest that an operation takes: the verb with its link, and looking whether SSH answers.
-func Limit() time.Duration { return pve.Cycle.Limit() + reachWait }
+// Limit is the longest that an operation takes: the verb with its link, and looking whether the VM is back.
+func Limit() time.Duration { return pve.Cycle.Limit() + backWait }
 
 // farewell is how long the last words may take once no verb runs any more.
 const farewell = 15 * time.Second

@@ -2,7 +2,6 @@ package bot
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -64,7 +63,8 @@ const (
 
 // offer puts a card into the thread and returns at once; the card expires by itself, and when ctx ends it is withdrawn.
 func (b *Bot) offer(ctx context.Context, r request) *pending {
-	state := b.state() // before the clock of the card runs
+	news := b.inquire()
+	f, known := b.factsSoon(news) // before the clock of the card runs
 	now := time.Now()
 	c := store.Confirmation{
 		Nonce: uuid.NewString(), Code: b.code(r.place), Verb: string(r.verb), VMID: b.VM.ID, Place: store.Place(r.place),
@@ -77,19 +77,15 @@ func (b *Bot) offer(ctx context.Context, r request) *pending {
 	b.Store.AddConfirmation(b.work, c)
 	b.record(b.work, r.place, r.requesters[0], "ask", c.Verb, c.Nonce, c.Origin)
 	p := b.await(ctx, c, r.session != "")
-	c.Card = b.say(r.place, Text{Body: b.card(r, c, state), Key: c.Nonce, Choices: b.cardChoices(c)})
+	card := b.card(r, c, f)
+	card.Key = c.Nonce
+	c.Card = b.say(r.place, card)
 	b.Store.SetCard(b.work, c.Nonce, c.Card)
-	if now, ok := b.Store.Confirmation(b.work, c.Nonce); ok && !now.Used.IsZero() { // answered before we knew the card's id
-		b.closeCard(c.Nonce, "☑ "+b.title(r.verb)+": "+now.Outcome+".")
+	b.closeAnswered(c) // before we knew the card's id
+	if !known {
+		b.start(func() { b.complete(r, c, news) })
 	}
 	return p
-}
-
-func (b *Bot) cardChoices(c store.Confirmation) []Choice {
-	return []Choice{
-		{ID: clickConfirm + c.Nonce, Label: b.title(pve.Verb(c.Verb)), Danger: true},
-		{ID: clickCancel + c.Nonce, Label: "Cancel"},
-	}
 }
 
 // await registers who waits for c and ends c when its time is over or ctx ends.
@@ -164,62 +160,6 @@ func (b *Bot) outdate(o operation) {
 			b.start(func() { b.closeCard(c.Nonce, text) })
 		}
 	}
-}
-
-// code is a short code that no other open card of the channel has. Letters that look alike are left out.
-func (b *Bot) code(p Place) string {
-	const letters = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-	for {
-		var raw [4]byte
-		_, _ = rand.Read(raw[:]) // never fails since Go 1.24
-		for i := range raw {
-			raw[i] = letters[int(raw[i])%len(letters)]
-		}
-		raw[raw[1]%4] = letters[int(raw[0])%8] // a digit somewhere
-		if _, taken := b.Store.ConfirmationByCode(b.work, p.Chat, p.Channel, string(raw[:])); !taken {
-			return string(raw[:])
-		}
-	}
-}
-
-// state is what the host says of the VM, for a card. It is asked for, but not waited for longer than a moment.
-func (b *Bot) state() string {
-	ctx, cancel := context.WithTimeout(b.work, 2*time.Second)
-	defer cancel()
-	switch rep, err := b.Gate.Run(ctx, pve.Status, func(pve.Step) {}); {
-	case err == nil:
-		return plain(firstLine(rep.Result.Text), 90)
-	case ctx.Err() == nil:
-		return "its state is unknown: " + plain(message(err), 90)
-	default:
-		return "its state is unknown: the Proxmox host has not answered yet"
-	}
-}
-
-// card shows the facts that a person decides on.
-func (b *Bot) card(r request, c store.Confirmation, state string) string {
-	who := plain(r.name, 40)
-	if r.session != "" {
-		who = "the agent, working for " + who
-	}
-	return fmt.Sprintf("🔴 %s? %s\nA %s %s.\nAsked by %s. %s\nOr type: `confirm %s` · `cancel %s` · open until %s",
-		b.title(r.verb), state, r.verb, r.verb.Explain(), who, b.rule(r), c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
-}
-
-func (b *Bot) rule(r request) string {
-	switch b.Confirm.by(r.verb) {
-	case auth.Other:
-		return "A second person has to confirm."
-	case auth.Any:
-		return "Anybody on the allowlist may confirm."
-	case auth.Requester:
-	}
-	return "Only " + plain(r.name, 40) + " may confirm."
-}
-
-// title is the verb as a button says it: "Cycle devvm".
-func (b *Bot) title(v pve.Verb) string {
-	return strings.ToUpper(string(v[:1])) + string(v[1:]) + " " + b.VM.Name
 }
 
 // confirm takes a click or a typed code. Everything is looked up in the record: the click carries only its nonce.
@@ -306,21 +246,4 @@ func usedText(err error, c store.Confirmation) string {
 	default:
 		return "That confirmation is not known here any more; nothing was done. Type `vm " + c.Verb + "` again."
 	}
-}
-
-// closeCard takes the buttons off a card and says how it ended.
-func (b *Bot) closeCard(nonce, text string) {
-	c, ok := b.Store.Confirmation(b.work, nonce)
-	if !ok || c.Card == "" {
-		return
-	}
-	p := Place(c.Place)
-	if err := b.out[p.Chat].settle(b.work, p, c.Card, Text{Body: text}); err != nil && !gone(err) {
-		b.Log.Error("a card keeps its buttons", "place", p.String(), "err", err)
-	}
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
 }

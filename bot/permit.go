@@ -139,8 +139,12 @@ func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Ste
 			o.confirmed = by.String()
 		}
 		report, err := b.operate(o, step)
+		said := firstLine(report.Result.Text)
+		if !v.Changes() {
+			said, _ = factsOf(report.Result).line(80)
+		}
 		t.mu.Lock()
-		t.verdict, t.verdictOf = b.safe(firstLine(report.Result.Text)), v
+		t.verdict, t.verdictOf = b.safe(said), v
 		t.mu.Unlock()
 		return report, err
 	}

@@ -44,8 +44,11 @@ func (b *Bot) takeOver() {
 		for _, o := range operations {
 			b.cutOperation(o)
 		}
-		for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
-			b.showAgain(c)
+		if open := b.Store.OpenConfirmations(b.work, time.Now()); len(open) > 0 {
+			f, _ := b.factsSoon(b.inquire())
+			for _, c := range open {
+				b.showAgain(c, f)
+			}
 		}
 	})
 }
@@ -78,15 +81,15 @@ func (b *Bot) cutTurn(t store.Turn, swept bool) {
 }
 
 // showAgain brings a card that is still open back into sight: its buttons work as before, whoever had asked.
-func (b *Bot) showAgain(c store.Confirmation) {
+func (b *Bot) showAgain(c store.Confirmation, f facts) {
 	p, out := Place(c.Place), b.out[c.Place.Chat]
 	if out == nil {
 		return
 	}
 	t := Text{
-		Body: fmt.Sprintf("🔴 %s? Still open after my restart, until %s.\nOr type: `confirm %s` · `cancel %s`",
-			b.title(pve.Verb(c.Verb)), c.Expires.Local().Format("15:04:05"), c.Code, c.Code),
-		Choices: b.cardChoices(c),
+		Body: b.question(pve.Verb(c.Verb), f) + fmt.Sprintf("\nStill open after my restart. Or type: `confirm %s` · `cancel %s` · open until %s",
+			c.Code, c.Code, c.Expires.Local().Format("15:04:05")),
+		Choices: b.cardChoices(c, f),
 	}
 	if err := out.settle(b.work, p, c.Card, t); !gone(err) {
 		return

@@ -8,6 +8,9 @@ import (
 	"unicode/utf8"
 )
 
+// lockScreen is what a phone shows of a message without being unlocked, in runes.
+const lockScreen = 120
+
 // printable drops what no message may carry: control bytes, ANSI escapes, invalid UTF-8, and the invisible letters that
 // turn the reading direction around or hide text.
 func printable(s string) string {
@@ -33,6 +36,23 @@ func cut(s string, n int) string {
 	return strings.TrimRightFunc(s[:byteOf(s, max(n-1, 0))], unicode.IsSpace) + "…"
 }
 
+func runes(s string) int { return utf8.RuneCountInString(s) }
+
+// capital begins a sentence with s.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	if n == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(r)) + s[n:]
+}
+
+// firstLine is the line that says the state.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
 // oneLine folds all white space of s into single blanks. Of a very long s the beginning is enough for any line.
 func oneLine(s string) string {
 	if len(s) > 4096 {
@@ -44,12 +64,11 @@ func oneLine(s string) string {
 // headline breaks a first line that is too long for a lock screen. In CommonMark the break is a blank, so nothing is
 // lost and nothing else changes.
 func headline(body string) string {
-	const most = 120
 	first, rest, more := strings.Cut(body, "\n")
-	if utf8.RuneCountInString(first) <= most || strings.HasPrefix(first, "```") || strings.HasPrefix(first, "|") {
+	if runes(first) <= lockScreen || strings.HasPrefix(first, "```") || strings.HasPrefix(first, "|") {
 		return body
 	}
-	head := string([]rune(first)[:most])
+	head := string([]rune(first)[:lockScreen])
 	at := strings.LastIndex(head, " ")
 	if at < 40 {
 		return body

@@ -1,8 +1,6 @@
 package bot
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -24,9 +22,6 @@ type operation struct {
 	name      string // who is named in the thread
 	agent     bool   // the agent reads the report itself; only changes are shown in the thread
 }
-
-// reachWait is how long after a change the VM's SSH is waited for; a guest with a file system check takes its time.
-const reachWait = 90 * time.Second
 
 // verb runs a verb of a person: at once if it only looks, else after a confirmation.
 func (b *Bot) verb(m Message, v pve.Verb) {
@@ -64,6 +59,9 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	b.verbs.Done()
 
 	took := time.Since(rec.Began)
+	if !up.at.IsZero() { // looking into the VM afterwards is no part of how long it was away
+		took = up.at.Sub(rec.Began)
+	}
 	result := b.resultText(o, report, err, up, took)
 	rec.Ended, rec.GateOp, rec.Exit, rec.Text = time.Now(), report.Result.Op, int(report.Result.Exit), firstLine(result.Body)
 	b.recordVerb(o, firstLine(result.Body), rec.ID)
@@ -119,7 +117,7 @@ type progress struct {
 }
 
 func (b *Bot) progress(o operation, began time.Time) *progress {
-	p := &progress{view: &opView{verb: o.verb, vm: b.VM.Name, by: o.name, began: began}}
+	p := &progress{view: &opView{verb: o.verb, vm: b.VM.Name, began: began}}
 	if o.agent && !o.verb.Changes() {
 		return p
 	}
@@ -149,148 +147,4 @@ func (p *progress) close(state string) {
 	p.view.over = state
 	p.mu.Unlock()
 	p.live.close()
-}
-
-// reach is what is known of the VM's SSH after a change.
-type reach struct {
-	asked bool
-	err   error
-	took  time.Duration
-}
-
-// reached looks, after a change that should leave the VM up, whether SSH answers: the gate's word alone is not "back".
-func (b *Bot) reached(o operation, r pve.Report, err error, step func(pve.Step)) reach {
-	up := o.verb == pve.Cycle || o.verb == pve.Start || o.verb == pve.Reset
-	if !up || err != nil || r.Result.Exit != pve.Done && r.Result.Exit != pve.Unverified {
-		return reach{}
-	}
-	began := time.Now()
-	name := "SSH to " + b.VM.Name
-	step(pve.Step{Step: name, State: pve.StepStart})
-	ctx, cancel := context.WithTimeout(b.cut, reachWait) // shutdown waits for the verb, not for a guest that boots
-	defer cancel()
-	for {
-		last := b.Reach(ctx)
-		if last == nil {
-			step(pve.Step{Step: name, State: pve.StepOK, Text: "answered"})
-			return reach{asked: true, took: time.Since(began)}
-		}
-		lost, ok := errors.AsType[*pve.Unreachable](last)
-		changed := ok && lost.Why == pve.HostKeyChanged // waiting does not change it back
-		// A refused connection costs the guest nothing; a login each second is no sin for PerSourcePenalties (OpenSSH 9.8).
-		if b.cut.Err() != nil {
-			last = &says{"I am shutting down and did not wait for it."}
-		}
-		if changed || sleep(ctx, time.Second) != nil {
-			step(pve.Step{Step: name, State: pve.StepFail, Text: message(last)})
-			return reach{asked: true, err: last, took: time.Since(began)}
-		}
-	}
-}
-
-// resultText is the message a verb ends with. Its first line is the state and claims only what was looked at.
-func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took time.Duration) Text {
-	t := Text{Files: files(r)}
-	who := fmt.Sprintf("%s by %s", o.verb, plain(o.name, 40))
-	if r.Result.Op != "" {
-		who += ", op " + plain(r.Result.Op, 20)
-	}
-	first, rest, _ := strings.Cut(strings.TrimSpace(printable(r.Result.Text)), "\n")
-	first = plain(first, 200)
-	switch {
-	case err != nil: // it has said all, the host's words included
-		first, rest, _ = strings.Cut(message(err), "\n")
-		t.Body = fmt.Sprintf("❌ %s: %s", o.verb, plain(first, 600))
-	case !o.verb.Changes():
-		t.Body = statusMark(r) + " " + b.VM.Name + ": " + first
-	case r.Result.Exit == pve.Done && o.verb == pve.Stop:
-		t.Body = fmt.Sprintf("⏹ %s is stopped after %s (%s).\n%s", b.VM.Name, span(took), who, first)
-	case up.asked && up.err == nil && o.verb == pve.Start && strings.Contains(first, "already"):
-		t.Body = fmt.Sprintf("✅ %s runs already; nothing was changed (%s). SSH answered.\n%s", b.VM.Name, who, first)
-	case up.asked && up.err == nil:
-		t.Body = fmt.Sprintf("✅ %s is back after %s (%s). SSH answered.\n%s", b.VM.Name, span(took), who, first)
-	case up.asked:
-		t.Body = fmt.Sprintf("🟠 %s was done, but SSH to %s does not answer (%s).\n%s\n%s", o.verb, b.VM.Name, who, plain(message(up.err), 400), first)
-	default:
-		t.Body = fmt.Sprintf("%s %s: %s (%s)", exitMark(r.Result.Exit), o.verb, first, who)
-	}
-	if rest = strings.TrimSpace(rest); strings.Count(rest, "\n") > 4 {
-		t.Body += "\n" + block(cut(rest, 1500))
-	} else if rest != "" {
-		for line := range strings.Lines(rest) {
-			t.Body += "\n" + plain(line, 300)
-		}
-	}
-	if r.Result.Verdict != "" && !strings.Contains(r.Result.Text, r.Result.Verdict) {
-		t.Body += "\n" + plain(r.Result.Verdict, 300)
-	}
-	switch {
-	case o.verb == pve.Status && err == nil:
-		t.Choices = b.nextChoices(r)
-	case o.verb.Changes() && (err != nil || r.Result.Exit != pve.Done || up.err != nil):
-		t.Choices = []Choice{b.verbChoice(pve.Status), b.verbChoice(pve.Forensics), b.verbChoice(pve.Cycle)}
-		if o.verb == pve.Reset && err == nil {
-			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
-		}
-	}
-	return t
-}
-
-// nextChoices offers what fits the state: a stopped VM can be started, a running one looked into or cycled.
-func (b *Bot) nextChoices(r pve.Report) []Choice {
-	if r.Result.Status == "stopped" {
-		return []Choice{b.verbChoice(pve.Start)}
-	}
-	return []Choice{b.verbChoice(pve.Forensics), b.verbChoice(pve.Reset), b.verbChoice(pve.Cycle)}
-}
-
-func (b *Bot) verbChoices() []Choice {
-	return []Choice{b.verbChoice(pve.Status), b.verbChoice(pve.Forensics), b.verbChoice(pve.Cycle)}
-}
-
-// verbChoice is a button for a verb. A change is coloured as one, though all that the button does is ask.
-func (b *Bot) verbChoice(v pve.Verb) Choice {
-	label := strings.ToUpper(string(v[:1])) + string(v[1:])
-	if v.Changes() {
-		label += " …"
-	}
-	return Choice{ID: clickVerb + string(v), Label: label, Danger: v.Changes()}
-}
-
-func files(r pve.Report) []File {
-	out := make([]File, 0, len(r.Files))
-	for _, f := range r.Files {
-		out = append(out, File(f))
-	}
-	return out
-}
-
-func statusMark(r pve.Report) string {
-	switch {
-	case r.Result.Verb == pve.Forensics:
-		return "🔎"
-	case r.Result.Exit != pve.Done:
-		return exitMark(r.Result.Exit)
-	case r.Result.Status == "running":
-		return "🔵" // QEMU runs; that says nothing about the guest
-	case r.Result.Status == "stopped":
-		return "⏹"
-	default:
-		return "🟠"
-	}
-}
-
-func exitMark(e pve.Exit) string {
-	switch e {
-	case pve.Done:
-		return "✅"
-	case pve.Busy, pve.Rejected, pve.Refused: // busy is no queue: nothing waits to be run
-		return "⛔"
-	case pve.Unverified:
-		return "🟠"
-	case pve.Failed, pve.Broken:
-		return "❌"
-	default:
-		return "❌"
-	}
 }

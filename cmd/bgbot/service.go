@@ -60,6 +60,7 @@ func serve(ctx context.Context, s settings, chats map[string]bot.Chat, log *slog
 	b := bot.New(bot.Options{
 		Chats: chats, Policy: auth.NewPolicy(s.people...), Confirm: s.confirm, Power: s.power, VM: s.vm,
 		Gate: gate, Reach: func(ctx context.Context) error { return pve.Reach(ctx, s.ssh) },
+		Look:   func(ctx context.Context) (string, error) { return look(ctx, s.ssh) },
 		Runner: runner, Model: s.model, Store: db, Prompts: prompts(), Mask: mask(s.secrets), Turning: keys.turning, Log: log,
 	})
 	keys.handler = b.Relay

@@ -1,0 +1,149 @@
+package bot
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"bgbot/auth"
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+// code is a short code that no other open card of the channel has. Letters that look alike are left out.
+func (b *Bot) code(p Place) string {
+	const letters = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+	for {
+		var raw [4]byte
+		_, _ = rand.Read(raw[:]) // never fails since Go 1.24
+		for i := range raw {
+			raw[i] = letters[int(raw[i])%len(letters)]
+		}
+		raw[raw[1]%4] = letters[int(raw[0])%8] // a digit somewhere
+		if _, taken := b.Store.ConfirmationByCode(b.work, p.Chat, p.Channel, string(raw[:])); !taken {
+			return string(raw[:])
+		}
+	}
+}
+
+// How long a card waits for what the host says of the VM, and how long that is worth waiting for at all. The gate counts
+// blocks twice for its verdict, some seconds apart.
+const (
+	factsWait = 4 * time.Second
+	factsMost = 20 * time.Second
+)
+
+// inquire asks the host how the VM is. There is exactly one answer, within factsMost.
+func (b *Bot) inquire() <-chan facts {
+	news := make(chan facts, 1)
+	if !b.start(func() {
+		ctx, cancel := context.WithTimeout(b.work, factsMost)
+		defer cancel()
+		report, err := b.Gate.Run(ctx, pve.Status, nil)
+		f := factsOf(report.Result)
+		f.err = err
+		news <- f
+	}) {
+		news <- facts{late: true}
+	}
+	return news
+}
+
+// factsSoon waits a moment for the answer; known means that it is in.
+func (b *Bot) factsSoon(news <-chan facts) (f facts, known bool) {
+	timer := time.NewTimer(factsWait)
+	defer timer.Stop()
+	select {
+	case f = <-news:
+		return f, true
+	case <-timer.C:
+		return facts{late: true}, false
+	}
+}
+
+// card shows the facts that a person decides on.
+func (b *Bot) card(r request, c store.Confirmation, f facts) Text {
+	who := plain(r.name, 40)
+	if r.session != "" {
+		who = "the agent, working for " + who
+	}
+	body := b.question(r.verb, f) + fmt.Sprintf("\nAsked by %s. %s\nOr type: `confirm %s` · `cancel %s` · open until %s",
+		who, b.rule(r), c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
+	return Text{Body: body, Choices: b.cardChoices(c, f)}
+}
+
+// question is the head of a card: the state, what the host has against the verb, and what the verb does.
+func (b *Bot) question(v pve.Verb, f facts) string {
+	body := "🔴 " + b.title(v) + "? "
+	line, whole := f.line(lockScreen - runes(body))
+	body += plain(line, lockScreen)
+	for _, warning := range f.warning(v, whole) {
+		body += "\n" + warning
+	}
+	body += fmt.Sprintf("\nA %s %s.", v, v.Explain())
+	if f.LastOp != "" {
+		body += "\nLast: " + plain(unticked(f.LastOp), 200)
+	}
+	return body
+}
+
+func (b *Bot) rule(r request) string {
+	switch b.Confirm.by(r.verb) {
+	case auth.Other:
+		return "A second person has to confirm."
+	case auth.Any:
+		return "Anybody on the allowlist may confirm."
+	case auth.Requester:
+	}
+	return "Only " + plain(r.name, 40) + " may confirm."
+}
+
+// title is the verb as a button says it: "Cycle devvm".
+func (b *Bot) title(v pve.Verb) string {
+	return capital(string(v)) + " " + b.VM.Name
+}
+
+// closeAnswered closes a card again that was answered while it was being written.
+func (b *Bot) closeAnswered(c store.Confirmation) {
+	if now, ok := b.Store.Confirmation(b.work, c.Nonce); ok && now.Outcome != "" {
+		b.closeCard(c.Nonce, "☑ "+b.title(pve.Verb(c.Verb))+": "+now.Outcome+".")
+	}
+}
+
+// complete puts the facts on a card that could not wait for them.
+func (b *Bot) complete(r request, c store.Confirmation, news <-chan facts) {
+	f := <-news
+	if now, ok := b.Store.Confirmation(b.work, c.Nonce); !ok || now.Outcome != "" || c.Card == "" {
+		return
+	}
+	if err := b.out[r.place.Chat].settle(b.work, r.place, c.Card, b.card(r, c, f)); err != nil && !gone(err) {
+		b.Log.Warn("a card lacks the state", "place", r.place.String(), "err", err)
+	}
+	b.closeAnswered(c)
+}
+
+// cardChoices confirm or cancel c; what the host advises instead has a button as well.
+func (b *Bot) cardChoices(c store.Confirmation, f facts) []Choice {
+	v := pve.Verb(c.Verb)
+	choices := []Choice{
+		{ID: clickConfirm + c.Nonce, Label: b.title(v), Danger: true},
+		{ID: clickCancel + c.Nonce, Label: "Cancel"},
+	}
+	if f.Advice != "" && f.Advice != v && f.Lock == "" {
+		choices = append(choices, b.verbChoice(f.Advice))
+	}
+	return choices
+}
+
+// closeCard takes the buttons off a card and says how it ended.
+func (b *Bot) closeCard(nonce, text string) {
+	c, ok := b.Store.Confirmation(b.work, nonce)
+	p := Place(c.Place)
+	if !ok || c.Card == "" || b.out[p.Chat] == nil { // a chat that is not configured any more keeps its card
+		return
+	}
+	if err := b.out[p.Chat].settle(b.work, p, c.Card, Text{Body: text}); err != nil && !gone(err) {
+		b.Log.Error("a card keeps its buttons", "place", p.String(), "err", err)
+	}
+}

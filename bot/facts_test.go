@@ -1,0 +1,254 @@
+package bot
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"bgbot/pve"
+)
+
+const (
+	stalled = "QEMU answers but no block I/O for 12 s: I/O stall; `cycle` (a `reset` keeps the wedged process)"
+	panicky = "guest kernel panic on screen; `reset` is enough"
+	asleep  = "process in D state: storage; do not start"
+	fine    = "healthy: CPU idle, I/O moving"
+)
+
+// host is what a gate says of a VM that has run for 9 days.
+func host(verdict string, advice pve.Verb) pve.Result {
+	return pve.Result{
+		Verb: pve.Status, Text: "VM 102 is running (QEMU 4242, up 9 d 4 h).", Status: "running", Verdict: verdict, Advice: advice,
+		LastOp: "reset by bgbot, op 01ab, done 3 h 5 min ago", At: t0, Uptime: 9*86400 + 4*3600 + 600, Forensics: t0.Add(-20 * time.Second),
+	}
+}
+
+func with(r pve.Result, change func(*pve.Result)) pve.Result {
+	change(&r)
+	return r
+}
+
+var devvm = &Bot{Options: Options{VM: VM{Name: "devvm", ID: 102}}}
+
+func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
+	const cycles = "\nA cycle stops QEMU and starts a fresh one, with staged config (unsaved guest memory is lost)."
+	const resets = "\nA reset reboots the guest inside the same QEMU process, so it does not cure a wedged QEMU."
+	const last = "\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago"
+	for name, c := range map[string]struct {
+		verb pve.Verb
+		r    pve.Result
+		want string
+	}{
+		"the advised verb": {
+			pve.Cycle, host(stalled, pve.Cycle),
+			"🔴 Cycle devvm? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old" +
+				"\nThe host advises it: a reset keeps the wedged process." + cycles + last,
+		},
+		"another verb": {
+			pve.Reset, host(stalled, pve.Cycle),
+			"🔴 Reset devvm? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old" +
+				"\n⚠️ The host advises `cycle`, not reset: a reset keeps the wedged process." + resets + last,
+		},
+		"a gentler one": {
+			pve.Cycle, host(panicky, pve.Reset),
+			"🔴 Cycle devvm? running 9 d 4 h · guest kernel panic on screen · forensics 20 s old" +
+				"\n⚠️ The host advises `reset`, not cycle: reset is enough." + cycles + last,
+		},
+		"no verb helps": {
+			pve.Cycle, host(asleep, ""),
+			"🔴 Cycle devvm? running 9 d 4 h · process in D state: storage · forensics 20 s old" +
+				"\n⚠️ The host does not expect that a cycle helps: do not start." + cycles + last,
+		},
+		"nothing is wrong": {
+			pve.Cycle, host(fine, ""),
+			"🔴 Cycle devvm? running 9 d 4 h · healthy: CPU idle, I/O moving · forensics 20 s old" +
+				"\n⚠️ Seen from the host, nothing is wrong with it." + cycles + last,
+		},
+		"a backup runs": {
+			pve.Cycle, with(host(stalled, pve.Cycle), func(r *pve.Result) { r.Lock = "backup" }),
+			"🔴 Cycle devvm? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · locked (backup)" +
+				"\n⚠️ The VM is locked (backup): the host will refuse a cycle until that is over." +
+				"\nThe host advises it: a reset keeps the wedged process." + cycles + last,
+		},
+		"more than a lock screen holds": {
+			pve.Cycle, with(host(strings.Repeat("thread 7 hangs in wchan, ", 9)+"so it is stuck; `cycle`", pve.Cycle), func(r *pve.Result) { r.Lock = "snapshot-delete" }),
+			"🔴 Cycle devvm? running 9 d 4 h · thread 7 hangs in wchan, thread 7 hangs in wchan, thread 7… · locked (snapshot-delete)" +
+				"\nVerdict: " + strings.Repeat("thread 7 hangs in wchan, ", 9) + "so it is stuck; cycle" +
+				"\n⚠️ The VM is locked (snapshot-delete): the host will refuse a cycle until that is over." +
+				"\nThe host advises it." + cycles + last,
+		},
+		"a stopped VM": {
+			pve.Start,
+			pve.Result{Status: "stopped", Text: "VM 102 is stopped."},
+			"🔴 Start devvm? stopped\nA start starts the VM if it is stopped.",
+		},
+		"an old gate": {
+			pve.Cycle,
+			pve.Result{Status: "running", Text: "VM 102 is running (QEMU 6557, up 3 s).\nNo change was made."},
+			"🔴 Cycle devvm? VM 102 is running (QEMU 6557, up 3 s)." + cycles,
+		},
+		"what is not known": {
+			pve.Cycle,
+			pve.Result{Status: "unknown", Uptime: 60, Text: "VM 102: qm does not answer (QEMU 7, up 1 min).\nmore"},
+			"🔴 Cycle devvm? VM 102: qm does not answer (QEMU 7, up 1 min)." + cycles,
+		},
+		"foreign text": {
+			pve.Cycle,
+			pve.Result{Status: "*paused*", Uptime: 60, Verdict: "<!here> **now**; _x_", Lock: "a`b"},
+			"🔴 Cycle devvm? \\*paused\\*, up 1 min · \\<\\!here\\> \\*\\*now\\*\\* · locked (a\\`b)" +
+				"\n⚠️ The VM is locked (a\\`b): the host will refuse a cycle until that is over." +
+				"\n⚠️ The host does not expect that a cycle helps: \\_x\\_." + cycles,
+		},
+	} {
+		got := devvm.question(c.verb, factsOf(c.r))
+		if got != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
+		}
+		if first := firstLine(got); runes(strings.ReplaceAll(first, `\`, "")) > lockScreen {
+			t.Errorf("%s: the first line has %d characters: %s", name, runes(first), first)
+		}
+	}
+}
+
+func TestACardWithoutTheHost(t *testing.T) {
+	for want, f := range map[string]facts{
+		"🔴 Stop devvm? its state is unknown: the Proxmox host has not answered yet": {late: true},
+		"🔴 Stop devvm? its state is unknown: pve refuses the connection: nothing listens on the port. Check that it has booted a…": {
+			err: &pve.Unreachable{Host: "pve", Why: pve.ConnectionRefused, Err: errors.New("x")},
+		},
+	} {
+		if got := firstLine(devvm.question(pve.Stop, f)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestAStatusSaysItsStateFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		r       pve.Result
+		want    string
+		buttons string
+	}{
+		"an advised verb": {
+			host(stalled, pve.Cycle),
+			"🟠 devvm: running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old\n" +
+				"The host advises `cycle`: a reset keeps the wedged process.\n" +
+				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"Cycle …, Forensics, Reset …",
+		},
+		"health": {
+			host(fine, ""),
+			"🔵 devvm: running 9 d 4 h · healthy: CPU idle, I/O moving · forensics 20 s old\n" +
+				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"Forensics, Reset …, Cycle …",
+		},
+		"no verb that helps": {
+			host(asleep, ""),
+			"🟠 devvm: running 9 d 4 h · process in D state: storage · forensics 20 s old\n" +
+				"⚠️ The host names no verb that would help: do not start.\n" +
+				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"Forensics",
+		},
+		"a lock": {
+			with(host("", ""), func(r *pve.Result) {
+				r.Lock, r.LastOp, r.Text = "backup", "", "VM 102 is running.\nThe VM is locked (backup)."
+			}),
+			"🔵 devvm: running 9 d 4 h · locked (backup) · forensics 20 s old\nVM 102 is running.\nThe VM is locked (backup).",
+			"Forensics",
+		},
+		"what the gate says itself is said once": {
+			with(host(fine, ""), func(r *pve.Result) { r.Text = "VM 102 is running.\n" + fine + "\nLast: " + r.LastOp }),
+			"🔵 devvm: running 9 d 4 h · healthy: CPU idle, I/O moving · forensics 20 s old\n" +
+				"VM 102 is running.\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"Forensics, Reset …, Cycle …",
+		},
+		"an old gate": {
+			pve.Result{Verb: pve.Status, Status: "running", Text: "VM 102 is running (QEMU 6557, up 3 s).\nNo change was made through this gate yet."},
+			"🔵 devvm: VM 102 is running (QEMU 6557, up 3 s).\nNo change was made through this gate yet.",
+			"Forensics, Reset …, Cycle …",
+		},
+		"a stopped VM": {
+			pve.Result{Verb: pve.Status, Status: "stopped", Text: "VM 102 is stopped."},
+			"⏹ devvm: stopped\nVM 102 is stopped.",
+			"Start …",
+		},
+		"forensics": {
+			with(host(panicky, pve.Reset), func(r *pve.Result) { r.Verb, r.LastOp, r.Text = pve.Forensics, "", "Captured 14 probes in 3.1 s." }),
+			"🔎 devvm: running 9 d 4 h · guest kernel panic on screen · forensics 20 s old\n" +
+				"The host advises `reset`: reset is enough.\nCaptured 14 probes in 3.1 s.",
+			"Reset …, Cycle …",
+		},
+		"advice that is no verb": {
+			host("odd; `rm -rf`", "rm -rf"),
+			"🟠 devvm: running 9 d 4 h · odd · forensics 20 s old\n⚠️ The host names no verb that would help: rm -rf.\n" +
+				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"Forensics",
+		},
+	} {
+		got := devvm.resultText(operation{verb: c.r.Verb}, pve.Report{Result: c.r}, nil, reach{}, time.Second)
+		if got.Body != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got.Body, c.want)
+		}
+		var labels []string
+		for _, choice := range got.Choices {
+			labels = append(labels, choice.Label)
+		}
+		if buttons := strings.Join(labels, ", "); buttons != c.buttons {
+			t.Errorf("%s: the buttons are %q, want %q", name, buttons, c.buttons)
+		}
+	}
+}
+
+func TestWhatCameOfAChange(t *testing.T) {
+	done := pve.Result{Verb: pve.Cycle, Op: "c81f", Status: "running", Text: "VM 102 was cycled in 5.2 s: QEMU 7 is gone, QEMU 9 runs."}
+	back := reach{asked: true, at: t0}
+	seen := func(out string) reach { r := back; r.inside = readInside(out); return r }
+	const gate = "\nVM 102 was cycled in 5.2 s: QEMU 7 is gone, QEMU 9 runs."
+	const ok = "✅ devvm is back after 41 s (cycle by operator, op c81f). SSH answered."
+	for name, c := range map[string]struct {
+		r    pve.Result
+		up   reach
+		want string
+	}{
+		"no systemd":    {done, back, ok + gate},
+		"all is well":   {done, seen("running\n"), ok + " No failed units" + gate},
+		"a failed unit": {done, seen("degraded\nt3-serve.service loaded failed failed T3\n"), ok + " 1 failed unit: t3-serve" + gate},
+		"many failed units": {
+			done, seen("degraded\n" + strings.Repeat("a_b.mount loaded failed failed X Y\n", 7)),
+			ok + "\n7 failed units: a\\_b.mount, a\\_b.mount, a\\_b.mount, a\\_b.mount, a\\_b.mount and 2 more" + gate,
+		},
+		"still starting": {done, seen("starting\n"), ok + " The system is still starting" + gate},
+		"a look that hangs": {
+			done,
+			reach{asked: true, at: t0, inside: inside{err: &pve.Unreachable{Host: "devvm", Why: pve.Stuck}}},
+			ok + "\n⚠️ I could not look inside: devvm lets us in, but commands do not come back: the machine is likely hung." + gate,
+		},
+		"no login": {
+			with(done, func(r *pve.Result) { r.Verdict = stalled }),
+			reach{asked: true, err: &pve.Unreachable{Host: "devvm", Why: pve.ConnectionRefused}},
+			"🟠 devvm is not back after 41 s (cycle by operator, op c81f): no SSH login.\n" +
+				"devvm refuses the connection: nothing listens on the port. Check that it has booted and that sshd runs." + gate +
+				"\nBefore the cycle: QEMU answers but no block I/O for 12 s: I/O stall; cycle (a reset keeps the wedged process)",
+		},
+	} {
+		got := devvm.resultText(operation{verb: pve.Cycle, name: "operator"}, pve.Report{Result: c.r}, nil, c.up, 41*time.Second)
+		if got.Body != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got.Body, c.want)
+		}
+		if first := firstLine(got.Body); runes(first) > lockScreen {
+			t.Errorf("%s: the first line has %d characters", name, runes(first))
+		}
+	}
+}
+
+func FuzzReadInside(f *testing.F) {
+	f.Add("degraded\nt3-serve.service loaded failed failed T3\n")
+	f.Add("  UNIT LOAD ACTIVE SUB\n\n0 loaded units listed.\nrunning\n● x.service not-found failed failed x")
+	f.Fuzz(func(t *testing.T, out string) {
+		in := readInside(out)
+		if said := in.said(); (in.state == "") != (said == "") && in.state == "" || strings.Contains(said, "\n") || len(in.failed) > len(out) {
+			t.Errorf("%q: %+v says %q", out, in, said)
+		}
+	})
+}

@@ -1,0 +1,81 @@
+package bot
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"bgbot/pve"
+)
+
+func TestACycleFromTheCardToTheUnits(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(stalled, pve.Cycle))
+	i.answers(pve.Result{Verb: pve.Cycle, Op: "c81f", Status: "running", Text: "VM 102 was cycled in 5.2 s."},
+		pve.Step{Op: "c81f", Step: "op", State: pve.StepStart, Text: "c81f"},
+		pve.Step{Op: "c81f", Step: "forensics", State: pve.StepOK, Name: "forensics-c81f.txt", Type: "text/plain", Data: []byte("qmp: running\n")},
+		pve.Step{Op: "c81f", Step: "forensics", State: pve.StepOK, Name: "screen-c81f.png", Type: "image/png", Data: []byte("\x89PNG")},
+		pve.Step{Op: "c81f", Step: "block writes", State: pve.StepOK, Text: "16384 bytes"})
+	i.write("systemctl", "starting\nnginx.service loaded failed failed nginx\n")
+	i.write("next", "degraded\nnginx.service loaded failed failed nginx\nt3-serve.service loaded failed failed T3\n")
+
+	i.types("vm reset")
+	i.shows(`🔴 Reset devvm\? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old
+⚠️ The host advises .cycle., not reset: a reset keeps the wedged process\.`)
+	i.presses("vm:cycle") // the button for what is advised
+	card := i.shows(`🔴 Cycle devvm\? running 9 d 4 h · .*
+The host advises it: a reset keeps the wedged process\.`)
+	if len(card.Choices) != 2 {
+		t.Errorf("the card of the advised verb has the buttons %v", card.Choices)
+	}
+	i.presses(card.Choices[0].ID)
+	back := i.shows(`✅ devvm is back after [\d.]+ s \(cycle by operator, op c81f\)\. SSH answered\. 2 failed units: nginx, t3-serve
+VM 102 was cycled`)
+	if len(back.Files) != 2 || back.Files[0].Name != "forensics-c81f.txt" || back.Files[1].Type != "image/png" {
+		t.Errorf("the result has the files %v", back.Files)
+	}
+	steps := i.shows(`✅ cycle devvm · `).Body
+	for _, want := range []string{`✓ block writes  0\.1 s · 16384 bytes`, `✓ SSH login  [\d.]+ s · devvm answered`, `✗ services  [\d.]+ s · 2 failed units: nginx, t3-serve$`} {
+		if !regexp.MustCompile(want).MatchString(steps) {
+			t.Errorf("the steps lack %q:\n%s", want, steps)
+		}
+	}
+	if strings.Contains(steps, "forensics-c81f") {
+		t.Errorf("a file is shown as a step:\n%s", steps)
+	}
+}
+
+func TestACardThatCannotWaitForTheHostGetsTheStateLater(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(stalled, pve.Cycle))
+	i.write("status.held", "")
+	i.types("vm cycle")
+	first := i.shows(`🔴 Cycle devvm\? its state is unknown: the Proxmox host has not answered yet`)
+	i.remove("status.held")
+	card := i.shows(`🔴 Cycle devvm\? running 9 d 4 h · QEMU answers`)
+	if code := regexp.MustCompile("confirm [2-9A-Z]{4}"); code.FindString(first.Body) != code.FindString(card.Body) {
+		t.Errorf("the code changed from\n%s\nto\n%s", first.Body, card.Body)
+	}
+	if len(card.Choices) != 2 || card.Choices[0] != first.Choices[0] {
+		t.Errorf("the buttons changed from %v to %v", first.Choices, card.Choices)
+	}
+}
+
+func TestAnAnsweredCardStaysAnsweredWhenTheStateComesLate(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(fine, ""))
+	i.write("status.held", "")
+	i.types("vm stop")
+	card := i.shows(`🔴 Stop devvm\? its state is unknown`)
+	i.presses(card.Choices[1].ID)
+	i.shows(`✖ Stop devvm: cancelled by operator`)
+	i.remove("status.held")
+	i.types("vm status")
+	i.shows(`🔵 devvm: running 9 d 4 h · healthy`)
+	if closed := i.shows(`(✖|☑) Stop devvm: cancelled`); closed.Choices != nil {
+		t.Errorf("a card that was answered has the buttons %v", closed.Choices)
+	}
+}
