@@ -193,7 +193,7 @@ func (g *gate) inScope() []string {
 	}
 	var names []string
 	pids, _ := os.ReadFile(filepath.Join(g.scope(), "cgroup.procs"))
-	for _, word := range strings.FieldsSeq(string(pids)) {
+	for word := range strings.FieldsSeq(string(pids)) {
 		pid, err := strconv.Atoi(word)
 		if err != nil {
 			continue
