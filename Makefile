@@ -38,10 +38,10 @@ bench: cli debian build ## print the numbers that the design promises, some minu
 	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 1x ./cmd/bgbot # each takes samples of its own
 	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 10x $(filter-out ./cmd/bgbot,$(BENCHES))
 
-build: ## bin/bgbot and bin/pve-gate, static
+build: ## bin/bgbot and bin/pve-gate-linux-*, static
 	@$(GO_BUILD) -o bin/bgbot ./cmd/bgbot
-	@GOOS=linux $(GO_BUILD) -o bin/pve-gate ./cmd/pve-gate
-	@echo "build: bin/bgbot and bin/pve-gate are $(VERSION)"
+	@for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(GO_BUILD) -o bin/pve-gate-linux-$$arch ./cmd/pve-gate || exit 1; done
+	@echo "build: bin/bgbot and bin/pve-gate-linux-amd64, -arm64 are $(VERSION)"
 
 deps: cli debian linter ## install what is missing: the claude CLI, Debian packages, the linter
 
