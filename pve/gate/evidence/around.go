@@ -121,7 +121,7 @@ func parseDisks(text string, volume func(string) string) (all []HostDisk) {
 // load is how hard the host works.
 func (l *look) load(context.Context) finding {
 	f := files("/proc/loadavg", "/proc/uptime", "/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory")
-	f.put = func(c *Capture) { c.Host.readLoad(c.text("load")) }
+	f.put = func(c *Capture) { c.Host.readLoad(c.text(loadProbe)) }
 	return f
 }
 
@@ -201,8 +201,8 @@ func (l *look) commands() []probe {
 	vmid := fmt.Sprint(l.VMID)
 	pvesm := filepath.Join(filepath.Dir(l.QM), "pvesm")
 	all := []probe{
-		command("qm status", 6*time.Second, l.QM, "status", vmid, "--verbose"),
-		command("qm config", 6*time.Second, l.QM, "config", vmid),
+		command(statusProbe, 6*time.Second, l.QM, "status", vmid, "--verbose"),
+		command(configProbe, 6*time.Second, l.QM, "config", vmid),
 		command("qm pending", 6*time.Second, l.QM, "pending", vmid),
 	}
 	for _, p := range []struct {

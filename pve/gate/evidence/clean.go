@@ -42,17 +42,39 @@ func newest(text string, n int) string {
 
 var (
 	escapes = regexp.MustCompile(`\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])`)
-	// the lines of qm config and qm pending that may hold secrets, and the free text in which people note them
-	secretLine = regexp.MustCompile(`(?m)^((?:cur |new )?(?:cipassword|sshkeys|args|description)): .*(?:\n[^:\n]*$)*`)
-	// the same in a command line of QEMU, as a failed start prints it, and in what other programs log
-	secretWord = regexp.MustCompile(`(?i)((?:^|[\s,;?&'"])[\w.-]*(?:password|passwd|passphrase|secret|token|api[-_]?key)["']?\s?[=:]\s?["']?)[^\s,;&'"]+`)
-	secretData = regexp.MustCompile(`(\bsecret,[^\s]*?\bdata=)[^\s,']+`)
+	// Lines of qm config and qm pending that may hold secrets, and the free text in which people note them. What follows one
+	// and is no line of its own belongs to it.
+	secretLine = regexp.MustCompile(`^((?:cur |new |del )?(?:cipassword|sshkeys|args|description)): `)
+	configLine = regexp.MustCompile(`^(?:cur |new |del )?[a-z][a-z0-9_-]*: `)
+	// The same in a command line of QEMU, as a failed start prints it, and in what other programs log.
+	secretWords = []*regexp.Regexp{
+		regexp.MustCompile(`()\{[^{}]*"qom-type":\s*"secret[^{}]*\}`),
+		regexp.MustCompile(`(\bsecret,)\S+`),
+		regexp.MustCompile(`(?i)((?:^|[\s,;?&'"])[\w.-]*(?:password|passwd|passphrase|secret|token|api[-_]?key)["']?\s?[=:]\s?["']?)[^\s,;&'"]+`),
+		regexp.MustCompile(`(://[^\s/:@]*:)[^\s/@]+`),
+		regexp.MustCompile(`(-----BEGIN [A-Z ]*PRIVATE KEY-----)[^-]*`),
+	}
 )
 
+// redact takes secrets out.
 func redact(text string) string {
-	text = secretLine.ReplaceAllString(text, "$1: [redacted]")
-	text = secretData.ReplaceAllString(text, "$1[redacted]")
-	return secretWord.ReplaceAllString(text, "$1[redacted]")
+	b := &strings.Builder{}
+	hidden := false
+	for line := range strings.Lines(text) {
+		if found := secretLine.FindStringSubmatch(line); found != nil {
+			hidden = true
+			b.WriteString(found[1] + ": [redacted]\n")
+			continue
+		}
+		if hidden = hidden && !configLine.MatchString(line); !hidden {
+			b.WriteString(line)
+		}
+	}
+	text = b.String()
+	for _, secret := range secretWords {
+		text = secret.ReplaceAllString(text, "${1}[redacted]")
+	}
+	return text
 }
 
 func firstLine(s string) string {

@@ -36,6 +36,7 @@ type Capture struct {
 	At     time.Time     `json:"at"`
 	Took   time.Duration `json:"took"`
 	Glance bool          `json:"glance,omitempty"` // only what a status needs was asked
+	QEMU   host.Process  `json:"qemu,omitzero"`    // as it was given
 	Probes []Probe       `json:"probes"`           // in the order of the report
 
 	Process *Process `json:"process,omitempty"` // nil: there is no QEMU, or its process could not be read
@@ -97,7 +98,7 @@ func capture(ctx context.Context, s Subject, p pace, limit time.Duration) *Captu
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	l := &look{Subject: s, pace: p, calm: make(chan struct{}), shot: make(chan shot, 1)}
-	c := &Capture{VMID: s.VMID, At: time.Now().UTC(), Glance: p.glance}
+	c := &Capture{VMID: s.VMID, QEMU: s.QEMU, At: time.Now().UTC(), Glance: p.glance}
 	c.gather(ctx, l.probes())
 	c.Took = time.Since(c.At)
 	return c

@@ -14,9 +14,10 @@ import (
 
 // Machine is what QEMU says of itself over QMP.
 type Machine struct {
-	Absent  bool          `json:"absent,omitempty"` // nobody listens on its socket
-	Silent  time.Duration `json:"silent,omitempty"` // it never answered, for so long; 0 if it did
-	Tries   int           `json:"tries,omitempty"`  // conversations begun
+	Absent  bool          `json:"absent,omitempty"`  // nobody listens on its socket
+	Silent  time.Duration `json:"silent,omitempty"`  // it never answered, for so long; 0 if it did
+	Tries   int           `json:"tries,omitempty"`   // conversations begun
+	Refused []string      `json:"refused,omitempty"` // what QEMU would not tell, and why
 	Version string        `json:"version,omitempty"`
 	Status  string        `json:"status,omitempty"` // the run state: running, paused, io-error, …
 
@@ -72,6 +73,7 @@ const (
 	retryAfter  = 3 * time.Second
 	sampleLimit = time.Second
 	sampleEvery = 250 * time.Millisecond
+	maxQueues   = 16              // of one controller
 	lately      = 2 * time.Second // an I/O that was done so long ago says that the disks work
 )
 
@@ -119,24 +121,24 @@ func (l *look) converse(ctx context.Context, m *Machine) error {
 		func() (err error) { m.First, err = counters(ctx, mon); return err },
 		func() (err error) { m.Listening, err = l.listening(ctx, mon); return err },
 		func() (err error) { m.CPUs, err = threadIDs(ctx, mon, "query-cpus-fast"); return err },
+		func() (err error) { m.Devices, err = devices(ctx, mon); return err },
 	}
 	if !l.glance {
 		asked = append(asked,
-			func() (err error) { m.Devices, err = devices(ctx, mon); return err },
 			func() (err error) { m.IOThreads, err = threadIDs(ctx, mon, "query-iothreads"); return err },
 			func() error { return mon.Do(ctx, "query-block-jobs", nil, &m.Jobs) },
 			func() error { return l.shoot(ctx, mon) },
 		)
 	}
-	var refused error
 	for _, ask := range asked {
 		err := ask()
-		if _, no := errors.AsType[*qmp.CommandError](err); err != nil && !no {
+		if _, no := errors.AsType[*qmp.CommandError](err); no {
+			m.Refused = append(m.Refused, clean(err.Error()))
+		} else if err != nil {
 			return err
 		}
-		refused = errors.Join(refused, err)
 	}
-	return refused
+	return nil
 }
 
 // watch reads the counters again until they move. Each reading is a conversation of its own of some milliseconds, so
@@ -147,27 +149,28 @@ func (l *look) watch(ctx context.Context, m *Machine) error {
 	}
 	began := time.Now()
 	var err error
-	for {
-		wait := sampleEvery
-		if l.glance && m.Last == nil {
-			wait = sampleEvery / 5
-		}
-		if !pause(ctx, wait) {
-			return err
-		}
-		var now []Counters
-		if now, err = l.sample(ctx); err == nil {
-			m.Last, m.Window = now, time.Since(began)
-		}
+	for wait := sampleEvery / 5; pause(ctx, wait); wait = sampleEvery {
+		var now Machine
 		since := time.Since(began)
+		if err = l.sample(ctx, &now, since >= l.most/2); err == nil {
+			m.Last, m.Window = now.Last, time.Since(began)
+			m.Queues = both(m.Queues, now.Queues)
+		}
 		if m.moved() || (since >= l.least && l.isCalm()) || since >= l.most {
 			break
 		}
 	}
-	if err == nil && !l.glance && !m.moved() {
-		m.Queues = l.queues(ctx)
-	}
 	return err
+}
+
+// both keeps what waits at an earlier reading and at a later one.
+func both(earlier, later []Queue) []Queue {
+	for i, q := range later {
+		if j := slices.IndexFunc(earlier, func(e Queue) bool { return e.Device == q.Device && e.Number == q.Number }); j >= 0 {
+			later[i].Waiting = min(q.Waiting, earlier[j].Waiting)
+		}
+	}
+	return later
 }
 
 func (l *look) isCalm() bool {
@@ -179,14 +182,8 @@ func (l *look) isCalm() bool {
 	}
 }
 
-func (l *look) sample(ctx context.Context) (now []Counters, _ error) {
-	return now, l.briefly(ctx, func(ctx context.Context, mon *qmp.Monitor) (err error) {
-		now, err = counters(ctx, mon)
-		return err
-	})
-}
-
-func (l *look) briefly(ctx context.Context, talk func(context.Context, *qmp.Monitor) error) error {
+// sample reads the counters once more, and the queues if they are wanted.
+func (l *look) sample(ctx context.Context, m *Machine, queues bool) error {
 	ctx, cancel := context.WithTimeout(ctx, sampleLimit)
 	defer cancel()
 	mon, err := qmp.Dial(ctx, l.socket("qmp"))
@@ -194,7 +191,10 @@ func (l *look) briefly(ctx context.Context, talk func(context.Context, *qmp.Moni
 		return err
 	}
 	defer func() { _ = mon.Close() }()
-	return talk(ctx, mon)
+	if m.Last, err = counters(ctx, mon); err == nil && queues {
+		m.Queues, err = waitingInQEMU(ctx, mon)
+	}
+	return err
 }
 
 // moved says that some I/O was done between the readings.
@@ -270,43 +270,64 @@ func devices(ctx context.Context, mon *qmp.Monitor) ([]Device, error) {
 	var raw []struct {
 		Device, QDev string
 		Status       string `json:"io-status"`
-		Inserted     *struct {
-			BPS    int64 `json:"bps"`
-			BPSRd  int64 `json:"bps_rd"`
-			BPSWr  int64 `json:"bps_wr"`
-			IOPS   int64 `json:"iops"`
-			IOPSRd int64 `json:"iops_rd"`
-			IOPSWr int64 `json:"iops_wr"`
-		}
+		Inserted     limits
 	}
 	if err := mon.Do(ctx, "query-block", nil, &raw); err != nil {
 		return nil, err
 	}
 	var all []Device
 	for _, r := range raw {
-		d := Device{Name: deviceName(r.Device, r.QDev), Status: clean(r.Status)}
-		if in := r.Inserted; in != nil {
-			var words []string
-			for _, limit := range []struct {
-				value int64
-				unit  string
-			}{
-				{in.BPS, "B/s"},
-				{in.BPSRd, "B/s read"},
-				{in.BPSWr, "B/s written"},
-				{in.IOPS, "IO/s"},
-				{in.IOPSRd, "IO/s read"},
-				{in.IOPSWr, "IO/s written"},
-			} {
-				if limit.value != 0 {
-					words = append(words, fmt.Sprintf("%d %s", limit.value, limit.unit))
-				}
+		d := Device{Name: deviceName(r.Device, r.QDev), Status: clean(r.Status), Throttle: r.Inserted.words()}
+		if r.Inserted.Drv == "throttle" {
+			// Since it uses -blockdev, Proxmox has a node with a group of its own before each disk.
+			group := map[string]any{"path": "/objects/throttle-drive-" + d.Name, "property": "limits"}
+			var l limits
+			err := mon.Do(ctx, "qom-get", group, &l)
+			if _, no := errors.AsType[*qmp.CommandError](err); err != nil && !no {
+				return nil, err
 			}
-			d.Throttle = strings.Join(words, ", ")
+			d.Throttle = l.words()
 		}
 		all = append(all, d)
 	}
 	return all, nil
+}
+
+// limits are those of a disk, by their names in query-block and in a throttle group; 0 is none.
+type limits struct {
+	Drv        string `json:"drv"`
+	BPS        int64  `json:"bps"`
+	BPSRd      int64  `json:"bps_rd"`
+	BPSWr      int64  `json:"bps_wr"`
+	IOPS       int64  `json:"iops"`
+	IOPSRd     int64  `json:"iops_rd"`
+	IOPSWr     int64  `json:"iops_wr"`
+	GroupBPS   int64  `json:"bps-total"`
+	GroupBPSR  int64  `json:"bps-read"`
+	GroupBPSW  int64  `json:"bps-write"`
+	GroupIOPS  int64  `json:"iops-total"`
+	GroupIOPSR int64  `json:"iops-read"`
+	GroupIOPSW int64  `json:"iops-write"`
+}
+
+func (l limits) words() string {
+	var all []string
+	for _, limit := range []struct {
+		value int64
+		unit  string
+	}{
+		{l.BPS + l.GroupBPS, "B/s"},
+		{l.BPSRd + l.GroupBPSR, "B/s read"},
+		{l.BPSWr + l.GroupBPSW, "B/s written"},
+		{l.IOPS + l.GroupIOPS, "IO/s"},
+		{l.IOPSRd + l.GroupIOPSR, "IO/s read"},
+		{l.IOPSWr + l.GroupIOPSW, "IO/s written"},
+	} {
+		if limit.value != 0 {
+			all = append(all, fmt.Sprintf("%d %s", limit.value, limit.unit))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 func threadIDs(ctx context.Context, mon *qmp.Monitor, command string) (ids []int, _ error) {
@@ -338,32 +359,29 @@ func (l *look) listening(ctx context.Context, mon *qmp.Monitor) (bool, error) {
 	}), err
 }
 
-// queues asks how many requests of the guest its virtio disks hold: the sign that tells a stalled disk from an idle
+// waitingInQEMU asks how many requests of the guest its virtio disks hold: the sign that tells a stalled disk from an idle
 // guest when no agent answers. The commands are there since QEMU 7.2, and the controllers lsi and megasas have no such
 // queues; then there is no answer.
-func (l *look) queues(ctx context.Context) (all []Queue) {
-	_ = l.briefly(ctx, func(ctx context.Context, mon *qmp.Monitor) error {
-		var controllers []struct{ Name, Path string }
-		if err := mon.Do(ctx, "x-query-virtio", nil, &controllers); err != nil {
-			return err
-		}
-		for _, c := range controllers {
-			first := map[string]int{"virtio-blk": 0, "virtio-scsi": 2}[c.Name] // before it: control and events
-			if c.Name != "virtio-blk" && c.Name != "virtio-scsi" {
-				continue
+func waitingInQEMU(ctx context.Context, mon *qmp.Monitor) (all []Queue, _ error) {
+	var controllers []struct{ Name, Path string }
+	err := mon.Do(ctx, "x-query-virtio", nil, &controllers)
+	if _, no := errors.AsType[*qmp.CommandError](err); no {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	for _, c := range controllers {
+		first, disk := map[string]int{"virtio-blk": 0, "virtio-scsi": 2}[c.Name] // before it: control and events
+		for n := first; disk && n < first+maxQueues; n++ {
+			var q struct{ Inuse int64 }
+			err := mon.Do(ctx, "x-query-virtio-queue-status", map[string]any{"path": c.Path, "queue": n}, &q)
+			if _, no := errors.AsType[*qmp.CommandError](err); no {
+				break // that was the last one
+			} else if err != nil {
+				return nil, err
 			}
-			for n := first; n < first+16; n++ {
-				var q struct{ Inuse int64 }
-				err := mon.Do(ctx, "x-query-virtio-queue-status", map[string]any{"path": c.Path, "queue": n}, &q)
-				if _, no := errors.AsType[*qmp.CommandError](err); no {
-					break // that was the last one
-				} else if err != nil {
-					return err
-				}
-				all = append(all, Queue{deviceName("", c.Path), n, q.Inuse})
-			}
+			all = append(all, Queue{deviceName("", c.Path), n, q.Inuse})
 		}
-		return nil
-	})
-	return all
+	}
+	return all, nil
 }

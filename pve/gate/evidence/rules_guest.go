@@ -1,0 +1,214 @@
+package evidence
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"bgbot/pve"
+)
+
+// The rules about a guest whose QEMU runs and answers: its disks, its screen, its agent.
+
+var (
+	panicLine   = regexp.MustCompile(`Kernel panic - not syncing: (.*?)\s*(?:\]---)?$`)
+	blockedLine = regexp.MustCompile(`task (\S+?):\d+ blocked for more than (\d+) seconds`)
+	oomLine     = regexp.MustCompile(`Killed process (\d+) \(([^)]*)\)`)
+	bootLine    = regexp.MustCompile(`(?i)No bootable device|not a bootable disk|emergency mode|Dropping to a shell|\(initramfs\)|grub rescue>|root password for maintenance|enter passphrase|unlock disk`)
+)
+
+// panicked: only the picture shows it. Words that were printed earlier do not count: a guest that answers or writes lives.
+func (c *Capture) panicked() (Verdict, bool) {
+	found := c.onScreen(panicLine)
+	if found == nil || !c.running() || c.answers() || c.moving() {
+		return Verdict{}, false
+	}
+	if strings.HasPrefix(found[1], "VFS: Unable to mount root") {
+		return Verdict{Text: "Guest kernel panic at boot on screen: it finds no root disk, so a `reset` would only repeat it"}, true
+	}
+	return Verdict{Text: fmt.Sprintf("Guest kernel panic on screen: %s; `reset` is enough", short(found[1], 60)), Advice: pve.Reset}, true
+}
+
+// fsFrozen: a backup froze the guest's file systems and never thawed them.
+func (c *Capture) fsFrozen() (Verdict, bool) {
+	return Verdict{
+		Text:   fmt.Sprintf("The guest's file systems are frozen, as for a backup; on the host: qm guest cmd %d fsfreeze-thaw", c.VMID),
+		Advice: pve.Reset,
+	}, c.running() && c.Guest != nil && c.Guest.Frozen
+}
+
+// hostStorage: the VM's disks stand still and so does a disk of the host.
+func (c *Capture) hostStorage() (Verdict, bool) {
+	quiet, ok := c.still()
+	held, _ := c.held()
+	stalled := c.Host.stalled()
+	if !ok || len(stalled) == 0 || (held == 0 && !c.deaf()) {
+		return Verdict{}, false
+	}
+	return Verdict{Text: fmt.Sprintf("%s, and the host's disk %s stands still too: host storage; a `cycle` does not mend it", noIOFor(quiet), short(stalled[0], 30))}, true
+}
+
+// ioStall: requests wait, and none was done while we watched.
+func (c *Capture) ioStall() (Verdict, bool) {
+	quiet, ok := c.still()
+	held, _ := c.held()
+	why := count(held, "request") + " waiting"
+	if blocked := c.onScreen(blockedLine); held == 0 && blocked != nil && !c.answers() {
+		held, why = 1, "the guest's "+short(blocked[1], 16)+" blocked"
+	}
+	if !ok || held == 0 {
+		return Verdict{}, false
+	}
+	text := fmt.Sprintf("%s, %s: I/O stall", noIOFor(quiet), why)
+	switch name := c.throttled(); {
+	case name != "" && c.Machine.faulty():
+		text += fmt.Sprintf("; %s throttled, QEMU before 10.2.1; `cycle`", short(name, 12)) // a known fault
+	case name != "":
+		text += fmt.Sprintf("; %s is throttled; `cycle`", short(name, 12))
+	default:
+		text += "; `cycle` (a `reset` keeps the wedged QEMU)"
+	}
+	return Verdict{Text: text, Advice: pve.Cycle}, true
+}
+
+// diskStall: one disk of several stands still.
+func (c *Capture) diskStall() (Verdict, bool) {
+	if !c.running() || c.Guest == nil || c.Guest.Window < lately {
+		return Verdict{}, false
+	}
+	stalled := c.Guest.stalled()
+	if len(stalled) == 0 {
+		return Verdict{}, false
+	}
+	return Verdict{
+		Text: fmt.Sprintf("The guest's disk %s stands still for %s with %s waiting, others move; `cycle`",
+			short(stalled[0].Name, 12), span(c.Guest.Window), count(stalled[0].Waiting, "request")),
+		Advice: pve.Cycle,
+	}, true
+}
+
+// noBoot: the guest asks for a person on its screen.
+func (c *Capture) noBoot() (Verdict, bool) {
+	found := c.onScreen(bootLine)
+	return Verdict{Text: fmt.Sprintf("The guest did not boot: its screen says %q; someone must look at its console", short(first(found), 30))},
+		found != nil && c.running() && !c.answers() && !c.deaf()
+}
+
+// guestOOM: the guest's kernel killed a process, as its screen shows; it may have been some time ago.
+func (c *Capture) guestOOM() (Verdict, bool) {
+	found := c.onScreen(oomLine)
+	switch {
+	case found == nil || !c.running():
+		return Verdict{}, false
+	case c.deaf():
+		return Verdict{Text: fmt.Sprintf("The guest ran out of memory (killed %s, pid %s) and does not answer; `reset`", short(found[2], 20), found[1]), Advice: pve.Reset}, true
+	}
+	return Verdict{Text: fmt.Sprintf("The guest ran out of memory: its screen shows that %s (pid %s) was killed; look inside", short(found[2], 20), found[1])}, true
+}
+
+const long = 10 * time.Second // without any I/O, in a guest that does not answer either
+
+// guestHung: the guest does nothing that comes out of it, and its disks are not to blame: either it spins, or QEMU holds
+// no request of it.
+func (c *Capture) guestHung() (Verdict, bool) {
+	quiet, ok := c.still()
+	held, known := c.held()
+	if !ok || !c.deaf() || held > 0 || quiet < long {
+		return Verdict{}, false
+	}
+	if n, of := c.spinning(); n > 0 {
+		return Verdict{Text: fmt.Sprintf("The guest spins: %d of %d CPUs all busy, its agent is silent, no I/O for %s; `reset`", n, of, span(quiet)), Advice: pve.Reset}, true
+	}
+	return Verdict{Text: fmt.Sprintf("The guest hangs: its agent is silent, no I/O for %s, none waiting, %s; `reset`", span(quiet), c.cpu()), Advice: pve.Reset}, known
+}
+
+// ioStallSuspected: nobody can tell whether requests wait, and nothing else works either.
+func (c *Capture) ioStallSuspected() (Verdict, bool) {
+	quiet, ok := c.still()
+	return Verdict{Text: fmt.Sprintf("%s and the guest's agent is silent: probably an I/O stall; `cycle`", noIOFor(quiet)), Advice: pve.Cycle},
+		ok && c.deaf() && quiet >= long
+}
+
+// hostPressure: the host has no time for its VMs. Before pve-qemu 10.2.1-2 an idle iothread counted as pressure on I/O, so
+// that has to have a busy disk beside it.
+func (c *Capture) hostPressure() (Verdict, bool) {
+	if !c.running() {
+		return Verdict{}, false
+	}
+	disk, share := c.Host.busiest()
+	switch h := c.Host; {
+	case h.MemoryFull >= 20:
+		return Verdict{Text: fmt.Sprintf("QEMU is well, but the host lacks memory: all waited for it %.0f %% of the last 10 s", h.MemoryFull)}, true
+	case h.IOFull >= 50 && share >= 0.9:
+		return Verdict{Text: fmt.Sprintf("QEMU is well, but the host's disk %s is %.0f %% busy: all waited for I/O %.0f %% of the time", short(disk, 25), 100*share, h.IOFull)}, true
+	case h.CPUs > 0 && h.Load >= 4*float64(h.CPUs):
+		return Verdict{Text: fmt.Sprintf("QEMU is well, but the host is overloaded: load %.0f on %d CPUs", h.Load, h.CPUs)}, true
+	}
+	return Verdict{}, false
+}
+
+func (c *Capture) guestQuiet() (Verdict, bool) {
+	io := "I/O moving"
+	if quiet, ok := c.still(); ok {
+		io = strings.ToLower(noIOFor(quiet)[:1]) + noIOFor(quiet)[1:]
+	}
+	return Verdict{Text: fmt.Sprintf("QEMU is well (%s, %s), but the guest's agent does not answer; look inside by SSH", c.cpu(), io)},
+		c.running() && c.deaf()
+}
+
+func (c *Capture) booting() (Verdict, bool) {
+	return Verdict{Text: fmt.Sprintf("Started %s ago and still booting: %s, no agent yet", span(age(c)), c.cpu())},
+		c.running() && c.Process != nil && c.Process.Age < 2*time.Minute && c.Guest != nil && c.Guest.Silent > 0 && !c.Machine.Listening
+}
+
+func age(c *Capture) time.Duration {
+	if c.Process == nil {
+		return 0
+	}
+	return c.Process.Age
+}
+
+// noIO: idle and stalled look the same from here.
+func (c *Capture) noIO() (Verdict, bool) {
+	quiet, ok := c.still()
+	_, known := c.held()
+	return Verdict{Text: fmt.Sprintf("%s, and nothing tells whether any waits: idle or stalled; try SSH", noIOFor(quiet))}, ok && !known
+}
+
+func (c *Capture) idle() (Verdict, bool) {
+	quiet, ok := c.still()
+	return Verdict{Text: fmt.Sprintf("Idle from outside: %s, no I/O for %s and none waiting, %s; look inside the guest", c.cpu(), span(quiet), c.agent())}, ok
+}
+
+func (c *Capture) healthy() (Verdict, bool) {
+	return Verdict{Text: fmt.Sprintf("Healthy from outside: %s, I/O moving, %s; look inside the guest", c.cpu(), c.agent())}, c.running() && c.moving()
+}
+
+// agent is how the guest's agent does, in words.
+func (c *Capture) agent() string {
+	switch {
+	case c.answers():
+		return "agent answers"
+	case c.Guest == nil || c.Guest.Absent:
+		return "no agent configured"
+	case !c.deaf():
+		return "no agent runs in it"
+	}
+	return "agent silent"
+}
+
+func first(found []string) string {
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0]
+}
+
+// short keeps a foreign word short enough for its line.
+func short(s string, n int) string {
+	if runes := []rune(s); len(runes) > n {
+		return string(runes[:n-1]) + "…"
+	}
+	return s
+}
