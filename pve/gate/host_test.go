@@ -52,6 +52,9 @@ func beQEMU(argv []string) {
 	if err := os.WriteFile(path, []byte(fmt.Sprintln(os.Getpid())), 0o600); err != nil {
 		panic(err)
 	}
+	if i := slices.Index(argv, "-writer"); i > 0 {
+		go write(argv[i+1])
+	}
 	if slices.Contains(argv, "-unkillable") {
 		leader := make(chan os.Signal, 1)
 		signal.Notify(leader, syscall.SIGUSR1)
@@ -60,6 +63,15 @@ func beQEMU(argv []string) {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
 	}
 	<-time.After(5 * time.Minute) // the tests end it long before
+}
+
+// write is a disk in use: it hangs where the file system does.
+func write(path string) {
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+		if err := os.WriteFile(path, []byte("block"), 0o600); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // qmScript stands in for qm, with its words, its exit codes and its blind spots. Files in the host's folder make it
