@@ -94,6 +94,7 @@ func commands() []command {
 		{"vm", "VERB [-c bgbot.yaml] [--yes]", "one verb, no bot and no model; the exit code is the gate's", runVM},
 		{"drill", "[SCENARIO] [--auto] [--live] [--break-model]", "a practice incident in this terminal; nothing real is touched", runDrill},
 		{"doctor", "[-c bgbot.yaml]", "checks configuration, keys, hosts, claude and store, and names the mend", runDoctor},
+		{"gate", "install [--apply|--check|--remove] [-c bgbot.yaml]", "sets up the Proxmox host and the VM, or prints how", runGate},
 		{"version", "", "prints the version", runVersion},
 	}
 }

@@ -1,0 +1,157 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+)
+
+// Trust is how the host key of a machine is learned. The first that knows the machine decides.
+type Trust struct {
+	Pin        ssh.PublicKey // of the configuration
+	KnownHosts []string      // files of ssh; one that does not exist says nothing
+	Accept     []string      // fingerprints, SHA256:…
+	// Ask shows a person the fingerprint of a machine that nobody knows; nil if there is nobody to ask.
+	Ask func(machine, fingerprint string) bool
+}
+
+// hostKey returns the key that the machine must show, and who vouches for it. Only a machine that nobody knows is
+// connected to. Its errors are [*Problem]s, or an [*unreached].
+func (t Trust) hostKey(ctx context.Context, l Login) (key ssh.PublicKey, by string, err error) {
+	if t.Pin != nil {
+		return t.Pin, "the configuration", nil
+	}
+	if key, err = known(t.KnownHosts, l); err != nil {
+		return nil, "", err
+	} else if key != nil {
+		return key, "known_hosts", nil
+	}
+	if key, err = l.scan(ctx); err != nil {
+		return nil, "", err
+	}
+	print := ssh.FingerprintSHA256(key)
+	switch {
+	case slices.Contains(t.Accept, print):
+		return key, "--accept-host-key", nil
+	case len(t.Accept) > 0:
+		return nil, "", problem("%s shows the host key %s, which --accept-host-key does not name. Nothing was sent.", l.at(), print)
+	case t.Ask != nil && t.Ask(l.at(), print):
+		return key, "you", nil
+	case t.Ask != nil:
+		return nil, "", problem("The host key of %s was not accepted. Nothing was done.", l.at())
+	}
+	return nil, "", problem("Nobody knows %s yet. Its host key is %s. Compare it at its console "+
+		"(ssh-keygen -lf /etc/ssh/ssh_host_%s_key.pub), then say --accept-host-key %s.", l.at(), print, shortType(key), print)
+}
+
+// known looks the machine up in known_hosts. ed25519 is preferred, then the order of the file.
+func known(files []string, l Login) (ssh.PublicKey, error) {
+	var keys []ssh.PublicKey
+	for _, file := range files {
+		callback, err := readKnownHosts(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, &Problem{Text: fmt.Sprintf("%s cannot be used: %v. Name another file with --known-hosts.", file, err), Err: err}
+		}
+		remote := net.TCPAddrFromAddrPort(l.Address)
+		// The library tells what it knows only to somebody who shows it another key.
+		wrong, _ := errors.AsType[*knownhosts.KeyError](callback(l.Address.String(), remote, nobody{}))
+		if wrong == nil {
+			continue
+		}
+		for _, k := range wrong.Want {
+			if _, revoked := errors.AsType[*knownhosts.RevokedError](callback(l.Address.String(), remote, k.Key)); !revoked {
+				keys = append(keys, k.Key)
+			}
+		}
+	}
+	slices.SortStableFunc(keys, func(a, b ssh.PublicKey) int { return rank(a) - rank(b) })
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	return keys[0], nil
+}
+
+// readKnownHosts leaves out the lines that the library does not understand, such as those of old kinds of keys: one of
+// them would cost all the others.
+func readKnownHosts(file string) (ssh.HostKeyCallback, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	fit, err := os.CreateTemp("", "bgbot-known-hosts-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(fit.Name()) }()
+	for line := range bytes.Lines(text) {
+		if _, _, _, _, _, err := ssh.ParseKnownHosts(line); err == nil {
+			_, _ = fit.Write(append(bytes.TrimRight(line, "\r\n"), '\n')) // Close tells
+		}
+	}
+	if err := fit.Close(); err != nil {
+		return nil, err
+	}
+	return knownhosts.New(fit.Name())
+}
+
+func rank(k ssh.PublicKey) int {
+	if k.Type() == ssh.KeyAlgoED25519 {
+		return 0
+	}
+	return 1
+}
+
+// nobody is a key that no machine has.
+type nobody struct{}
+
+func (nobody) Type() string                        { return "nobody" }
+func (nobody) Marshal() []byte                     { return []byte("nobody") }
+func (nobody) Verify([]byte, *ssh.Signature) error { return errors.New("nobody signs") }
+
+// scan asks a machine for its host key and hangs up. The key is proven: it signed the exchange.
+func (l Login) scan(ctx context.Context) (ssh.PublicKey, error) {
+	var seen atomic.Pointer[ssh.PublicKey]
+	enough := errors.New("that was all")
+	client, err := l.handshake(ctx, &ssh.ClientConfig{
+		User: l.User,
+		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
+			seen.Store(&key)
+			return enough
+		},
+		HostKeyAlgorithms: []string{
+			ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
+		},
+	})
+	if client != nil {
+		_ = client.Close()
+	}
+	if key := seen.Load(); key != nil {
+		return *key, nil
+	}
+	if err == nil {
+		err = problem("%s shows no host key.", l.at())
+	}
+	return nil, err
+}
+
+// shortType is the type in the names of sshd's files.
+func shortType(key ssh.PublicKey) string {
+	for _, t := range []string{"ed25519", "ecdsa", "rsa"} {
+		if strings.Contains(key.Type(), t) {
+			return t
+		}
+	}
+	return key.Type()
+}
