@@ -43,6 +43,7 @@ type Options struct {
 type Console struct {
 	opt    Options
 	full   bool             // the screen is drawn; else plain lines
+	paints bool             // the screen's cells may have any colour, so that pictures are drawn
 	quiet  time.Duration    // how long nothing may happen before a finished script ends
 	wake   chan struct{}    // something changed; capacity 1, never blocks
 	outbox chan bot.Message // what the person said and the core has not recorded yet
@@ -50,6 +51,7 @@ type Console struct {
 	mu      sync.Mutex // guards all below
 	talk    transcript
 	buttons []numbered // that plain lines have shown; the first is number 1
+	painted []*entry   // with pictures, the oldest first
 	drawing bool       // the screen owns Out
 	pending int        // messages on their way to the core
 	posts   int
@@ -91,6 +93,7 @@ func Open(opt Options) (*Console, error) {
 		wake:   make(chan struct{}, 1),
 		outbox: make(chan bot.Message, outboxSize),
 	}
+	c.paints = c.full && colourful(opt.Environ)
 	if opt.Greeting != "" {
 		c.talk.here().add(&entry{from: hello, text: strings.TrimSpace(clean(opt.Greeting)), at: opt.Now()})
 	}
@@ -133,11 +136,15 @@ func (c *Console) Counts() (posts, edits int) {
 
 // Post shows t in the thread of p. It fails only when plain lines cannot be written any more.
 func (c *Console) Post(_ context.Context, p bot.Place, t bot.Text) (string, error) {
-	files := c.save(t.Files)
+	e := &entry{from: theBot, files: c.save(t.Files)}
+	if c.paints {
+		e.pictures = pictures(t.Files)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := &entry{id: c.newID(), from: theBot, at: c.opt.Now(), files: files}
+	e.id, e.at = c.newID(), c.opt.Now()
 	e.set(t)
+	c.keep(e)
 	if p.Thread != "" && c.talk.untouched() { // after a restart the person goes on where the bot does
 		c.talk.begin(p.Thread)
 	}
@@ -148,13 +155,43 @@ func (c *Console) Post(_ context.Context, p bot.Place, t bot.Text) (string, erro
 	}
 	c.changed()
 	if !c.drawing {
-		return e.id, c.printPost(th, e)
+		err := c.printPost(th, e)
+		c.show(t.Files)
+		return e.id, err
 	}
 	if th != c.talk.here() {
 		th.unread++
 		c.talk.here().add(&entry{from: alert, text: c.talk.notice(th, e), at: e.at})
 	}
 	return e.id, nil
+}
+
+// mostPainted is how many messages keep their pictures; older ones have the file.
+const mostPainted = 16
+
+// keep bounds what pictures take of the memory.
+func (c *Console) keep(e *entry) {
+	if len(e.pictures) == 0 {
+		return
+	}
+	c.painted = append(c.painted, e)
+	if len(c.painted) > mostPainted {
+		c.painted[0].pictures, c.painted[0].drawn.stale = nil, true
+		c.painted = slices.Delete(c.painted, 0, 1)
+	}
+}
+
+// show draws the pictures among the files below the plain lines that follow the screen.
+func (c *Console) show(files []bot.File) {
+	out, ok := c.opt.Out.(*os.File)
+	if !ok || !c.full {
+		return
+	}
+	for _, f := range files {
+		if f.Type == pictureType {
+			Draw(out, c.opt.Environ, f.Data)
+		}
+	}
 }
 
 // Edit replaces what Post said in place. A message of an earlier run is [bot.Gone].

@@ -133,7 +133,7 @@ func (b *demoBot) cycle(ctx context.Context, m bot.Message) {
 		Body: "✅ devvm is back after 41 s (cycle by @kim, op c81f). SSH answered.\n\n| unit | state |\n|---|---|\n| t3-serve | **failed** |\n| sshd | running |",
 		Files: []bot.File{
 			{Name: "forensics-c81f.txt", Type: "text/plain", Data: []byte("qmp: running\n")},
-			{Name: "../../screen-c81f.png", Type: "image/png", Data: []byte("\x89PNG")},
+			{Name: "../../screen-c81f.png", Type: "image/png", Data: screenshot(720, 400)},
 		},
 	})
 }

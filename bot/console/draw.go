@@ -10,11 +10,11 @@ import (
 	"bgbot/bot"
 )
 
-// drawn is an entry as it was rendered last; it is good until the entry or the width changes.
+// drawn is an entry as it was rendered last; it is good until the entry or the size changes.
 type drawn struct {
-	stale bool
-	width int
-	lines []string
+	stale       bool
+	width, rows int
+	lines       []string
 }
 
 // row is one line of the transcript on the screen.
@@ -46,8 +46,8 @@ var (
 
 // rows are the lines of e with its buttons, and an empty line below.
 func (s *screen) rows(e *entry) []row {
-	if d := &e.drawn; d.stale || d.width != s.width || d.lines == nil {
-		*d = drawn{width: s.width, lines: s.body(e)}
+	if d := &e.drawn; d.stale || d.width != s.width || d.lines == nil || len(e.pictures) > 0 && d.rows != s.pictureRows() {
+		*d = drawn{width: s.width, rows: s.pictureRows(), lines: s.body(e)}
 	}
 	rows := make([]row, 0, len(e.drawn.lines)+3)
 	for i, line := range e.drawn.lines {
@@ -74,6 +74,11 @@ func (s *screen) body(e *entry) []string {
 	for _, f := range e.files {
 		lines = append(lines, wrapped("file: "+f, width)...)
 	}
+	if rows := s.pictureRows(); rows >= 6 && width >= 16 {
+		for _, p := range e.pictures {
+			lines = append(lines, p.lines(width, rows)...)
+		}
+	}
 	for i, line := range lines {
 		switch e.from {
 		case theBot, hello:
@@ -91,6 +96,9 @@ func (s *screen) body(e *entry) []string {
 	}
 	return lines
 }
+
+// pictureRows leaves room on the screen for the message that brought the picture.
+func (s *screen) pictureRows() int { return min(pictureRows, s.full.Height*2/3-4) }
 
 // timed puts the time of e to the right end of its first line, if there is room.
 func (s *screen) timed(line string, e *entry) string {

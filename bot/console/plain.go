@@ -57,7 +57,7 @@ func (c *Console) printPost(th *thread, e *entry) error {
 func (c *Console) printEdit(th *thread, e *entry) error {
 	var b strings.Builder
 	now := c.opt.Now()
-	due := !e.stop() || now.Sub(e.shown.at) >= ticks
+	due := !e.ticks() || now.Sub(e.shown.at) >= ticks
 	news, shown := changes(e.shown.lines, e.plain(), due)
 	for _, line := range news {
 		b.WriteString(mark(e.from, "~") + c.elsewhere(th) + line + "\n")

@@ -235,3 +235,15 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+func TestAClockThatOnlyRunsIsNoNews(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	id := g.says(bot.Place{}, bot.Text{Body: "⏳ cycle devvm 0:00 · stop\n▸ stop"})
+	for _, body := range []string{"⏳ cycle devvm 0:01 · stop\n▸ stop", "⏳ cycle devvm 0:02 · start\n✓ stop  1.6 s", "✅ cycle devvm · 2.6 s\n✓ stop  1.6 s"} {
+		g.clock.pass(time.Second)
+		g.edits(bot.Place{}, id, bot.Text{Body: body})
+	}
+	g.prints("bgbot  ▸ ⏳ cycle devvm 0:00 · stop\n         ▸ stop\n" +
+		"bgbot  ~ ⏳ cycle devvm 0:02 · start\nbgbot  ~ ✓ stop  1.6 s\nbgbot  ~ ✅ cycle devvm · 2.6 s\n")
+}

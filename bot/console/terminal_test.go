@@ -161,6 +161,22 @@ func TestColoursOnlyWhereTheyAreWanted(t *testing.T) {
 	}
 }
 
+func TestATerminalWithColoursShowsTheScreenOfTheVM(t *testing.T) {
+	t.Parallel()
+	s := sit(t, 100, 40, "TERM=xterm-256color", "COLORTERM=truecolor")
+	s.waits("/help")
+	s.types("devvm is frozen\r")
+	s.waits("2 Cancel")
+	s.types("1\r")
+	s.waits("screen-c81f.png")
+	s.waits("▀▀▀")
+	s.types("\x04")
+	s.leaves()
+	if _, after, _ := strings.Cut(s.output(), "\x1b[?1049l"); strings.Contains(after, "▀") || !strings.Contains(after, "file: "+s.dir+"/screen-c81f.png") {
+		t.Errorf("after leaving, the terminal shows %q", after)
+	}
+}
+
 func TestADumbTerminalGetsPlainLines(t *testing.T) {
 	t.Parallel()
 	s := sit(t, 100, 30, "TERM=dumb")
@@ -211,7 +227,7 @@ func TestAnIncidentInTmux(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "tmux")
 	tmux(t, socket, "new-session", "-d", "-x", "100", "-y", "26",
-		"env", "LANG=C.UTF-8", "GORACE=atexit_sleep_ms=0", "CONSOLE_DEMO="+dir, os.Args[0])
+		"env", "LANG=C.UTF-8", "GORACE=atexit_sleep_ms=0", "COLORTERM=", "CONSOLE_DEMO="+dir, os.Args[0])
 	t.Cleanup(func() { _ = exec.Command("tmux", "-S", socket, "kill-server").Run() })
 	keys := func(k ...string) { tmux(t, socket, append([]string{"send-keys"}, k...)...) }
 	sees := func(want string) string {

@@ -32,6 +32,8 @@ type entry struct {
 	files   []string // one line each: where it was saved, or why it was not
 	at      time.Time
 
+	pictures []*picture // of the files, where they are drawn
+
 	shown shown // what plain lines have said of it
 	drawn drawn // what the screen has rendered of it
 }
@@ -55,6 +57,9 @@ func (e *entry) first() string {
 func (e *entry) stop() bool {
 	return slices.ContainsFunc(e.choices, func(ch bot.Choice) bool { return strings.EqualFold(ch.Label, "Stop") })
 }
+
+// ticks says that a clock runs in the message: what only counts in it is no news.
+func (e *entry) ticks() bool { return e.stop() || strings.HasPrefix(e.text, "⏳") }
 
 // thread is one conversation. The thread without an id is the channel itself: what is shown before the first message.
 type thread struct {
