@@ -40,10 +40,11 @@ func (f facts) line(room int) (text string, whole bool) {
 	}
 	text = f.state()
 	found, left := f.finding(), room-runes(text+lock+" · ")
-	switch whole = found != "" && runes(found) <= left; {
+	switch whole = runes(found) <= left; {
+	case found == "":
 	case whole:
 		text += " · " + found
-	case found != "" && left >= 30:
+	case left >= 30:
 		text += " · " + cut(found, left)
 	}
 	text += lock
@@ -78,7 +79,11 @@ func (f facts) evidenceAge() string {
 
 // A verdict is "FINDING; `VERB` (REASON)", or "FINDING; what to do", or a finding alone.
 
+// finding is what the verdict found. Of a stopped VM there is no more to say.
 func (f facts) finding() string {
+	if f.Status == "stopped" {
+		return ""
+	}
 	found, _, _ := strings.Cut(unticked(f.Verdict), "; ")
 	return found
 }
@@ -97,19 +102,19 @@ func (f facts) why() string {
 // unticked drops the marks around verbs: shown as foreign text they would only be noise.
 func unticked(s string) string { return strings.ReplaceAll(oneLine(s), "`", "") }
 
-// healthy is a verdict that found nothing wrong.
-func (f facts) healthy() bool { return strings.HasPrefix(f.Verdict, "healthy") }
+// A verdict without advice found nothing wrong, or could not tell, or knows of no cure. Only its words say which.
 
-// hopeless is a verdict for which no verb is a cure.
-func (f facts) hopeless() bool { return f.Verdict != "" && f.Advice == "" && !f.healthy() }
+func (f facts) healthy() bool { return strings.HasPrefix(f.Verdict, "healthy") }
+func (f facts) unsure() bool  { return strings.HasPrefix(f.Verdict, "Too little") }
+func (f facts) hopeless() bool {
+	return f.Verdict != "" && f.Advice == "" && !f.healthy() && !f.unsure()
+}
 
 // advice says below the state what the host would do; whole means that the state has the finding.
 func (f facts) advice(whole bool) []string {
-	var lines []string
-	if f.Verdict != "" && !whole {
-		lines = append(lines, "Verdict: "+plain(unticked(f.Verdict), 300))
-	}
+	lines := f.verdict(whole)
 	switch {
+	case f.Status == "stopped" && f.Advice == pve.Start: // what else
 	case f.Advice != "":
 		lines = append(lines, fmt.Sprintf("The host advises `%s`%s", f.Advice, f.because(whole)))
 	case f.hopeless():
@@ -120,14 +125,12 @@ func (f facts) advice(whole bool) []string {
 
 // warning is what the host has against a change, or for it.
 func (f facts) warning(v pve.Verb, whole bool) []string {
-	var lines []string
-	if f.Verdict != "" && !whole {
-		lines = append(lines, "Verdict: "+plain(unticked(f.Verdict), 300))
-	}
+	lines := f.verdict(whole)
 	if f.Lock != "" {
 		lines = append(lines, fmt.Sprintf("⚠️ The VM is locked (%s): the host will refuse a %s until that is over.", plain(f.Lock, 20), v))
 	}
 	switch {
+	case f.Advice == v && f.Status == "stopped":
 	case f.Advice == v:
 		lines = append(lines, "The host advises it"+f.because(whole))
 	case f.Advice != "":
@@ -138,6 +141,14 @@ func (f facts) warning(v pve.Verb, whole bool) []string {
 		lines = append(lines, "⚠️ Seen from the host, nothing is wrong with it.")
 	}
 	return lines
+}
+
+// verdict is all of it, when the state had no room for the finding.
+func (f facts) verdict(whole bool) []string {
+	if whole || f.Verdict == "" {
+		return nil
+	}
+	return []string{"Verdict: " + plain(unticked(f.Verdict), 300)}
 }
 
 // because ends a sentence with the verdict's reason, unless the whole verdict stands above.

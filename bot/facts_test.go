@@ -150,6 +150,12 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
 			"Forensics",
 		},
+		"evidence that is too thin": {
+			host("Too little answered to judge", ""),
+			"🔵 devvm: running 9 d 4 h · Too little answered to judge · forensics 20 s old\n" +
+				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"Forensics, Reset …, Cycle …",
+		},
 		"a lock": {
 			with(host("", ""), func(r *pve.Result) {
 				r.Lock, r.LastOp, r.Text = "backup", "", "VM 102 is running.\nThe VM is locked (backup)."
@@ -169,8 +175,11 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 			"Forensics, Reset …, Cycle …",
 		},
 		"a stopped VM": {
-			pve.Result{Verb: pve.Status, Status: "stopped", Text: "VM 102 is stopped."},
-			"⏹ devvm: stopped\nVM 102 is stopped.",
+			pve.Result{
+				Verb: pve.Status, Status: "stopped", Verdict: "VM 102 is stopped: there is no QEMU of it", Advice: pve.Start,
+				Text: "VM 102 is stopped.\nVM 102 is stopped: there is no QEMU of it\nLast: stop by bgbot, op 01ab, done 3 s ago",
+			},
+			"⏹ devvm: stopped\nLast: stop by bgbot, op 01ab, done 3 s ago",
 			"Start …",
 		},
 		"forensics": {

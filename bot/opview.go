@@ -124,7 +124,7 @@ func (v *opView) folded(steps []opStep) string {
 // draw is one line: mark, name, how long it took, what came of it. What went well is said briefly.
 func (s opStep) draw(now time.Time, over bool) string {
 	name, text, room := plain(s.name, 30), "", 70
-	if s.state == pve.StepFail {
+	if s.state == pve.StepFail || s.name == "verdict" {
 		room = 160
 	}
 	if s.text != "" {

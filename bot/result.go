@@ -46,7 +46,8 @@ func (b *Bot) lookText(f facts) string {
 	}
 	var rest []string
 	for i, said := range strings.Split(strings.TrimSpace(printable(f.Text)), "\n") {
-		if i == 0 && cut(oneLine(said), 90) == f.state() || f.Verdict != "" && strings.Contains(said, f.Verdict) {
+		first := i == 0 && (f.Status == "stopped" || cut(oneLine(said), 90) == f.state())
+		if first || f.Verdict != "" && strings.Contains(said, f.Verdict) { // it stands above
 			continue
 		}
 		rest = append(rest, said)
@@ -79,7 +80,7 @@ func (b *Bot) changeText(o operation, f facts, up reach, took time.Duration) str
 		body = fmt.Sprintf("%s %s: %s (%s)", exitMark(f.Exit), o.verb, first, who)
 	}
 	body += lines(rest)
-	if f.Verdict != "" && !strings.Contains(f.Text, f.Verdict) {
+	if f.Verdict != "" && !f.unsure() && !strings.Contains(f.Text, f.Verdict) {
 		body += fmt.Sprintf("\nBefore the %s: %s", o.verb, plain(unticked(f.Verdict), 300))
 	}
 	return body
@@ -170,7 +171,7 @@ func lookMark(f facts) string {
 		return "🔎"
 	case f.Status == "stopped":
 		return "⏹"
-	case f.Status == "running" && (f.Verdict == "" || f.healthy()):
+	case f.Status == "running" && (f.Verdict == "" || f.healthy() || f.unsure()):
 		return "🔵" // QEMU runs; that says nothing about the guest
 	default:
 		return "🟠"
