@@ -34,12 +34,13 @@ func (f facts) line(room int) (text string, whole bool) {
 	case f.err != nil:
 		return cut("its state is unknown: "+oneLine(message(f.err)), room), false
 	}
+	found, _ := f.read()
 	lock := ""
-	if f.Lock != "" {
+	if f.Lock != "" && !strings.HasPrefix(found, "Locked ("+f.Lock) {
 		lock = " · locked (" + cut(oneLine(f.Lock), 20) + ")"
 	}
 	text = f.state()
-	found, left := f.finding(), room-runes(text+lock+" · ")
+	left := room - runes(text+lock+" · ")
 	switch whole = runes(found) <= left; {
 	case found == "":
 	case whole:
@@ -58,6 +59,8 @@ func (f facts) line(room int) (text string, whole bool) {
 func (f facts) state() string {
 	up := time.Duration(f.Uptime) * time.Second
 	switch {
+	case f.Status == "stopped" && strings.HasPrefix(f.Verdict, "Stopped"):
+		return "s" + cut(strings.TrimSuffix(unticked(f.Verdict), "; start")[1:], 100)
 	case f.Status == "stopped":
 		return f.Status
 	case f.Status == "" || f.Status == "unknown" || f.Status == "stuck" || up == 0:
@@ -77,48 +80,47 @@ func (f facts) evidenceAge() string {
 	return "forensics " + age(max(0, f.At.Sub(f.Forensics))) + " old"
 }
 
-// A verdict is "FINDING; `VERB` (REASON)", or "FINDING; what to do", or a finding alone.
-
-// finding is what the verdict found. Of a stopped VM there is no more to say.
-func (f facts) finding() string {
-	if f.Status == "stopped" {
-		return ""
-	}
-	found, _, _ := strings.Cut(unticked(f.Verdict), "; ")
-	return found
-}
-
 var reason = regexp.MustCompile(`^\w+ \((.+)\)$`)
 
-// why is the verdict's reason for its advice; there may be none.
-func (f facts) why() string {
-	_, rest, _ := strings.Cut(unticked(f.Verdict), "; ")
-	if m := reason.FindStringSubmatch(rest); m != nil {
-		rest = m[1]
+// read takes a verdict apart: "FINDING; `VERB` (WHY)", "FINDING; WHY; `VERB`", "FINDING; WHY" or a finding alone. Of a
+// stopped VM the state has said it all.
+func (f facts) read() (found, why string) {
+	if f.Status == "stopped" {
+		return "", ""
 	}
-	return rest
+	found, why, _ = strings.Cut(unticked(f.Verdict), "; ")
+	if m := reason.FindStringSubmatch(why); m != nil {
+		return found, m[1]
+	}
+	if why == string(f.Advice) {
+		return found, ""
+	}
+	return found, strings.TrimSuffix(why, "; "+string(f.Advice))
 }
 
 // unticked drops the marks around verbs: shown as foreign text they would only be noise.
 func unticked(s string) string { return strings.ReplaceAll(oneLine(s), "`", "") }
 
-// A verdict without advice found nothing wrong, or could not tell, or knows of no cure. Only its words say which.
-
-func (f facts) healthy() bool { return strings.HasPrefix(f.Verdict, "healthy") }
-func (f facts) unsure() bool  { return strings.HasPrefix(f.Verdict, "Too little") }
-func (f facts) hopeless() bool {
-	return f.Verdict != "" && f.Advice == "" && !f.healthy() && !f.unsure()
+// calm says that the evidence shows no trouble, or none at all. Only a colour depends on it.
+func (f facts) calm() bool {
+	for _, word := range []string{"healthy", "idle", "started", "too little", "qemu is well"} {
+		if strings.HasPrefix(strings.ToLower(f.Verdict), word) {
+			return true
+		}
+	}
+	return f.Verdict == ""
 }
 
 // advice says below the state what the host would do; whole means that the state has the finding.
 func (f facts) advice(whole bool) []string {
+	_, why := f.read()
 	lines := f.verdict(whole)
 	switch {
-	case f.Status == "stopped" && f.Advice == pve.Start: // what else
+	case f.Verdict == "" || f.Status == "stopped" && f.Advice == pve.Start: // what else
 	case f.Advice != "":
-		lines = append(lines, fmt.Sprintf("The host advises `%s`%s", f.Advice, f.because(whole)))
-	case f.hopeless():
-		lines = append(lines, "⚠️ The host names no verb that would help"+f.because(whole))
+		lines = append(lines, fmt.Sprintf("The host advises `%s`%s", f.Advice, f.because(": ", whole)))
+	case whole && why != "":
+		lines = append(lines, "The host advises no verb"+f.because("; ", whole))
 	}
 	return lines
 }
@@ -130,15 +132,13 @@ func (f facts) warning(v pve.Verb, whole bool) []string {
 		lines = append(lines, fmt.Sprintf("⚠️ The VM is locked (%s): the host will refuse a %s until that is over.", plain(f.Lock, 20), v))
 	}
 	switch {
-	case f.Advice == v && f.Status == "stopped":
+	case f.Verdict == "" || f.Advice == v && f.Status == "stopped":
 	case f.Advice == v:
-		lines = append(lines, "The host advises it"+f.because(whole))
+		lines = append(lines, "The host advises it"+f.because(": ", whole))
 	case f.Advice != "":
-		lines = append(lines, fmt.Sprintf("⚠️ The host advises `%s`, not %s%s", f.Advice, v, f.because(whole)))
-	case f.hopeless():
-		lines = append(lines, fmt.Sprintf("⚠️ The host does not expect that a %s helps%s", v, f.because(whole)))
-	case f.healthy() && (v == pve.Reset || v == pve.Cycle):
-		lines = append(lines, "⚠️ Seen from the host, nothing is wrong with it.")
+		lines = append(lines, fmt.Sprintf("⚠️ The host advises `%s`, not %s%s", f.Advice, v, f.because(": ", whole)))
+	case f.Lock == "":
+		lines = append(lines, "⚠️ The host advises no verb"+f.because("; ", whole))
 	}
 	return lines
 }
@@ -152,12 +152,12 @@ func (f facts) verdict(whole bool) []string {
 }
 
 // because ends a sentence with the verdict's reason, unless the whole verdict stands above.
-func (f facts) because(whole bool) string {
-	why := strings.TrimRight(f.why(), ".")
+func (f facts) because(sign string, whole bool) string {
+	_, why := f.read()
 	if why == "" || !whole {
 		return "."
 	}
-	return ": " + plain(why, 200) + "."
+	return sign + plain(strings.TrimRight(why, "."), 200) + "."
 }
 
 // age shows how long something has been so, in the two units that matter: 20 s, 12 min, 3 h 5 min, 9 d 4 h.

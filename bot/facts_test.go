@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	stalled = "QEMU answers but no block I/O for 12 s: I/O stall; `cycle` (a `reset` keeps the wedged process)"
-	panicky = "guest kernel panic on screen; `reset` is enough"
-	asleep  = "process in D state: storage; do not start"
-	fine    = "healthy: CPU idle, I/O moving"
+	stalled = "No block I/O for 12 s, 3 requests waiting: I/O stall; `cycle` (a `reset` keeps the wedged QEMU)"
+	panicky = "Guest kernel panic on screen: sysrq triggered crash; `reset` is enough"
+	asleep  = "QEMU was killed, but 2 threads live on (io_schedule): host storage. Start nothing."
+	fine    = "Healthy from outside: CPU 3 %, I/O moving, agent answers; look inside the guest"
 )
 
 // host is what a gate says of a VM that has run for 9 days.
@@ -42,34 +42,49 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 	}{
 		"the advised verb": {
 			pve.Cycle, host(stalled, pve.Cycle),
-			"🔴 Cycle devvm? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old" +
-				"\nThe host advises it: a reset keeps the wedged process." + cycles + last,
+			"🔴 Cycle devvm? running 9 d 4 h · No block I/O for 12 s, 3 requests waiting: I/O stall · forensics 20 s old" +
+				"\nThe host advises it: a reset keeps the wedged QEMU." + cycles + last,
 		},
 		"another verb": {
 			pve.Reset, host(stalled, pve.Cycle),
-			"🔴 Reset devvm? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old" +
-				"\n⚠️ The host advises `cycle`, not reset: a reset keeps the wedged process." + resets + last,
+			"🔴 Reset devvm? running 9 d 4 h · No block I/O for 12 s, 3 requests waiting: I/O stall · forensics 20 s old" +
+				"\n⚠️ The host advises `cycle`, not reset: a reset keeps the wedged QEMU." + resets + last,
 		},
 		"a gentler one": {
 			pve.Cycle, host(panicky, pve.Reset),
-			"🔴 Cycle devvm? running 9 d 4 h · guest kernel panic on screen · forensics 20 s old" +
+			"🔴 Cycle devvm? running 9 d 4 h · Guest kernel panic on screen: sysrq triggered crash · forensics 20 s old" +
 				"\n⚠️ The host advises `reset`, not cycle: reset is enough." + cycles + last,
+		},
+		"a reason before the verb": {
+			pve.Cycle, host("The guest panicked and QEMU holds it; a `reset` would not set it going again; `cycle`", pve.Cycle),
+			"🔴 Cycle devvm? running 9 d 4 h · The guest panicked and QEMU holds it · forensics 20 s old" +
+				"\nThe host advises it: a reset would not set it going again." + cycles + last,
+		},
+		"a verb without a reason": {
+			pve.Reset, host("QEMU 7 runs, but nobody listens on its control socket; `cycle`", pve.Cycle),
+			"🔴 Reset devvm? running 9 d 4 h · QEMU 7 runs, but nobody listens on its control socket · forensics 20 s old" +
+				"\n⚠️ The host advises `cycle`, not reset." + resets + last,
 		},
 		"no verb helps": {
 			pve.Cycle, host(asleep, ""),
-			"🔴 Cycle devvm? running 9 d 4 h · process in D state: storage · forensics 20 s old" +
-				"\n⚠️ The host does not expect that a cycle helps: do not start." + cycles + last,
+			"🔴 Cycle devvm? running 9 d 4 h · QEMU was killed, but 2 threads live on (io\\_schedule): host storage. Start nothing." +
+				"\n⚠️ The host advises no verb." + cycles + last,
 		},
 		"nothing is wrong": {
 			pve.Cycle, host(fine, ""),
-			"🔴 Cycle devvm? running 9 d 4 h · healthy: CPU idle, I/O moving · forensics 20 s old" +
-				"\n⚠️ Seen from the host, nothing is wrong with it." + cycles + last,
+			"🔴 Cycle devvm? running 9 d 4 h · Healthy from outside: CPU 3 %, I/O moving, agent answers · forensics 20 s old" +
+				"\n⚠️ The host advises no verb; look inside the guest." + cycles + last,
 		},
 		"a backup runs": {
 			pve.Cycle, with(host(stalled, pve.Cycle), func(r *pve.Result) { r.Lock = "backup" }),
-			"🔴 Cycle devvm? running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · locked (backup)" +
+			"🔴 Cycle devvm? running 9 d 4 h · No block I/O for 12 s, 3 requests waiting: I/O stall · locked (backup)" +
 				"\n⚠️ The VM is locked (backup): the host will refuse a cycle until that is over." +
-				"\nThe host advises it: a reset keeps the wedged process." + cycles + last,
+				"\nThe host advises it: a reset keeps the wedged QEMU." + cycles + last,
+		},
+		"a backup runs, and the verdict says so": {
+			pve.Cycle, with(host("Locked (backup), so changes are refused until that task ends. No block I/O for 12 s", ""), func(r *pve.Result) { r.Lock = "backup" }),
+			"🔴 Cycle devvm? running 9 d 4 h · Locked (backup), so changes are refused until that task ends. No block I/O for 12 s" +
+				"\n⚠️ The VM is locked (backup): the host will refuse a cycle until that is over." + cycles + last,
 		},
 		"more than a lock screen holds": {
 			pve.Cycle, with(host(strings.Repeat("thread 7 hangs in wchan, ", 9)+"so it is stuck; `cycle`", pve.Cycle), func(r *pve.Result) { r.Lock = "snapshot-delete" }),
@@ -97,8 +112,7 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 			pve.Cycle,
 			pve.Result{Status: "*paused*", Uptime: 60, Verdict: "<!here> **now**; _x_", Lock: "a`b"},
 			"🔴 Cycle devvm? \\*paused\\*, up 1 min · \\<\\!here\\> \\*\\*now\\*\\* · locked (a\\`b)" +
-				"\n⚠️ The VM is locked (a\\`b): the host will refuse a cycle until that is over." +
-				"\n⚠️ The host does not expect that a cycle helps: \\_x\\_." + cycles,
+				"\n⚠️ The VM is locked (a\\`b): the host will refuse a cycle until that is over." + cycles,
 		},
 	} {
 		got := devvm.question(c.verb, factsOf(c.r))
@@ -125,6 +139,7 @@ func TestACardWithoutTheHost(t *testing.T) {
 }
 
 func TestAStatusSaysItsStateFirst(t *testing.T) {
+	const gate = "VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago"
 	for name, c := range map[string]struct {
 		r       pve.Result
 		want    string
@@ -132,28 +147,25 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 	}{
 		"an advised verb": {
 			host(stalled, pve.Cycle),
-			"🟠 devvm: running 9 d 4 h · QEMU answers but no block I/O for 12 s: I/O stall · forensics 20 s old\n" +
-				"The host advises `cycle`: a reset keeps the wedged process.\n" +
-				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"🟠 devvm: running 9 d 4 h · No block I/O for 12 s, 3 requests waiting: I/O stall · forensics 20 s old\n" +
+				"The host advises `cycle`: a reset keeps the wedged QEMU.\n" + gate,
 			"Cycle …, Forensics, Reset …",
 		},
 		"health": {
 			host(fine, ""),
-			"🔵 devvm: running 9 d 4 h · healthy: CPU idle, I/O moving · forensics 20 s old\n" +
-				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"🔵 devvm: running 9 d 4 h · Healthy from outside: CPU 3 %, I/O moving, agent answers · forensics 20 s old\n" +
+				"The host advises no verb; look inside the guest.\n" + gate,
 			"Forensics, Reset …, Cycle …",
 		},
 		"no verb that helps": {
 			host(asleep, ""),
-			"🟠 devvm: running 9 d 4 h · process in D state: storage · forensics 20 s old\n" +
-				"⚠️ The host names no verb that would help: do not start.\n" +
-				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
-			"Forensics",
+			"🟠 devvm: running 9 d 4 h · QEMU was killed, but 2 threads live on (io\\_schedule): host storage. Start nothing.\n" + gate,
+			"Forensics, Reset …, Cycle …",
 		},
 		"evidence that is too thin": {
-			host("Too little answered to judge", ""),
+			host("Too little answered to judge; missing: qmp", ""),
 			"🔵 devvm: running 9 d 4 h · Too little answered to judge · forensics 20 s old\n" +
-				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+				"The host advises no verb; missing: qmp.\n" + gate,
 			"Forensics, Reset …, Cycle …",
 		},
 		"a lock": {
@@ -165,8 +177,8 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 		},
 		"what the gate says itself is said once": {
 			with(host(fine, ""), func(r *pve.Result) { r.Text = "VM 102 is running.\n" + fine + "\nLast: " + r.LastOp }),
-			"🔵 devvm: running 9 d 4 h · healthy: CPU idle, I/O moving · forensics 20 s old\n" +
-				"VM 102 is running.\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
+			"🔵 devvm: running 9 d 4 h · Healthy from outside: CPU 3 %, I/O moving, agent answers · forensics 20 s old\n" +
+				"The host advises no verb; look inside the guest.\nVM 102 is running.\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
 			"Forensics, Reset …, Cycle …",
 		},
 		"an old gate": {
@@ -176,23 +188,22 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 		},
 		"a stopped VM": {
 			pve.Result{
-				Verb: pve.Status, Status: "stopped", Verdict: "VM 102 is stopped: there is no QEMU of it", Advice: pve.Start,
-				Text: "VM 102 is stopped.\nVM 102 is stopped: there is no QEMU of it\nLast: stop by bgbot, op 01ab, done 3 s ago",
+				Verb: pve.Status, Status: "stopped", Verdict: "Stopped; its last task was qmstop by root@pam 5 min ago; `start`", Advice: pve.Start,
+				Text: "VM 102 is stopped.\nStopped; its last task was qmstop by root@pam 5 min ago; `start`\nLast: stop by bgbot, op 01ab, done 3 s ago",
 			},
-			"⏹ devvm: stopped\nLast: stop by bgbot, op 01ab, done 3 s ago",
+			"⏹ devvm: stopped; its last task was qmstop by root@\u2060pam 5 min ago\nLast: stop by bgbot, op 01ab, done 3 s ago",
 			"Start …",
 		},
 		"forensics": {
 			with(host(panicky, pve.Reset), func(r *pve.Result) { r.Verb, r.LastOp, r.Text = pve.Forensics, "", "Captured 14 probes in 3.1 s." }),
-			"🔎 devvm: running 9 d 4 h · guest kernel panic on screen · forensics 20 s old\n" +
+			"🔎 devvm: running 9 d 4 h · Guest kernel panic on screen: sysrq triggered crash · forensics 20 s old\n" +
 				"The host advises `reset`: reset is enough.\nCaptured 14 probes in 3.1 s.",
 			"Reset …, Cycle …",
 		},
 		"advice that is no verb": {
 			host("odd; `rm -rf`", "rm -rf"),
-			"🟠 devvm: running 9 d 4 h · odd · forensics 20 s old\n⚠️ The host names no verb that would help: rm -rf.\n" +
-				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago",
-			"Forensics",
+			"🟠 devvm: running 9 d 4 h · odd · forensics 20 s old\nThe host advises no verb; rm -rf.\n" + gate,
+			"Forensics, Reset …, Cycle …",
 		},
 	} {
 		got := devvm.resultText(operation{verb: c.r.Verb}, pve.Report{Result: c.r}, nil, reach{}, time.Second)
@@ -238,7 +249,7 @@ func TestWhatCameOfAChange(t *testing.T) {
 			reach{asked: true, err: &pve.Unreachable{Host: "devvm", Why: pve.ConnectionRefused}},
 			"🟠 devvm is not back after 41 s (cycle by operator, op c81f): no SSH login.\n" +
 				"devvm refuses the connection: nothing listens on the port. Check that it has booted and that sshd runs." + gate +
-				"\nBefore the cycle: QEMU answers but no block I/O for 12 s: I/O stall; cycle (a reset keeps the wedged process)",
+				"\nBefore the cycle: No block I/O for 12 s, 3 requests waiting: I/O stall; cycle (a reset keeps the wedged QEMU)",
 		},
 	} {
 		got := devvm.resultText(operation{verb: pve.Cycle, name: "operator"}, pve.Report{Result: c.r}, nil, c.up, 41*time.Second)

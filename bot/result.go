@@ -80,7 +80,7 @@ func (b *Bot) changeText(o operation, f facts, up reach, took time.Duration) str
 		body = fmt.Sprintf("%s %s: %s (%s)", exitMark(f.Exit), o.verb, first, who)
 	}
 	body += lines(rest)
-	if f.Verdict != "" && !f.unsure() && !strings.Contains(f.Text, f.Verdict) {
+	if f.Verdict != "" && !strings.Contains(f.Text, f.Verdict) {
 		body += fmt.Sprintf("\nBefore the %s: %s", o.verb, plain(unticked(f.Verdict), 300))
 	}
 	return body
@@ -115,7 +115,7 @@ func lines(text string) string {
 }
 
 // nextChoices offers what fits the state after a verb, the advised verb first: a stopped VM can be started, a running one
-// looked into or cycled, and what would not help is not offered.
+// looked into or cycled, and what the host would refuse is not offered.
 func (b *Bot) nextChoices(f facts, done pve.Verb) []Choice {
 	var verbs []pve.Verb
 	if f.Advice != "" && f.Lock == "" {
@@ -126,7 +126,7 @@ func (b *Bot) nextChoices(f facts, done pve.Verb) []Choice {
 		verbs = append(verbs, pve.Status, pve.Forensics, pve.Cycle)
 	case f.Status == "stopped":
 		verbs = append(verbs, pve.Status, pve.Start)
-	case f.Lock != "" || f.hopeless():
+	case f.Lock != "" || f.Status == "stuck":
 		verbs = append(verbs, pve.Status, pve.Forensics)
 	case done.Changes():
 		verbs = append(verbs, pve.Status, pve.Forensics, pve.Cycle)
@@ -171,7 +171,7 @@ func lookMark(f facts) string {
 		return "🔎"
 	case f.Status == "stopped":
 		return "⏹"
-	case f.Status == "running" && (f.Verdict == "" || f.healthy() || f.unsure()):
+	case f.Status == "running" && f.calm():
 		return "🔵" // QEMU runs; that says nothing about the guest
 	default:
 		return "🟠"

@@ -58,7 +58,8 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	up := b.reached(o, report, err, p.add)
 	b.verbs.Done()
 
-	took := time.Since(rec.Began)
+	all := time.Since(rec.Began)
+	took := all
 	if !up.at.IsZero() { // looking into the VM afterwards is no part of how long it was away
 		took = up.at.Sub(rec.Began)
 	}
@@ -71,7 +72,7 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	told := p.live == nil
 	if !told {
 		mark, _, _ := strings.Cut(result.Body, " ") // a refused verb must not look done
-		p.close(fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(took)))
+		p.close(fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(all)))
 		result.Body += b.trouble()
 		told = b.say(o.place, result) != ""
 	}
