@@ -80,6 +80,7 @@ type look struct {
 	Subject
 	pace
 	calm chan struct{} // closed when the guest says that nothing of it waits for a disk
+	mute chan struct{} // closed when QEMU says that no agent can answer
 	shot chan shot     // of the screen; one
 }
 
@@ -97,7 +98,7 @@ func Glance(ctx context.Context, s Subject) *Capture { return capture(ctx, s, br
 func capture(ctx context.Context, s Subject, p pace, limit time.Duration) *Capture {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	l := &look{Subject: s, pace: p, calm: make(chan struct{}), shot: make(chan shot, 1)}
+	l := &look{Subject: s, pace: p, calm: make(chan struct{}), mute: make(chan struct{}), shot: make(chan shot, 1)}
 	c := &Capture{VMID: s.VMID, QEMU: s.QEMU, At: time.Now().UTC(), Glance: p.glance}
 	c.gather(ctx, l.probes())
 	c.Took = time.Since(c.At)

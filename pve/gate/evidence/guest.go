@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"bgbot/pve/qmp"
@@ -14,6 +15,7 @@ import (
 type Guest struct {
 	Absent   bool          `json:"absent,omitempty"` // no agent is configured
 	Answered bool          `json:"answered,omitempty"`
+	Mute     bool          `json:"mute,omitempty"`   // it was not waited for: no agent runs, or the guest does not
 	Silent   time.Duration `json:"silent,omitempty"` // it did not answer, for so long
 	Frozen   bool          `json:"frozen,omitempty"` // its file systems are, as for a backup
 
@@ -51,12 +53,26 @@ func (g *Guest) stalled() (all []GuestDisk) {
 
 // guest asks the agent, and again while a disk of the guest seems to stand still.
 func (l *look) guest(ctx context.Context) finding {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-l.mute:
+			cancel(errMute)
+		case <-ctx.Done():
+		}
+	})
+	defer wg.Wait()
+	defer cancel(nil)
+
 	g := &Guest{}
 	began := time.Now()
 	disks, err := l.askAgent(ctx, g)
 	switch {
 	case errors.Is(err, qmp.ErrAbsent):
 		g.Absent, err = true, nil
+	case errors.Is(err, errMute):
+		g.Mute, err = true, nil
 	case err != nil:
 		g.Silent = time.Since(began)
 	default:
@@ -69,6 +85,9 @@ func (l *look) guest(ctx context.Context) finding {
 	}
 	return finding{err: err, put: func(c *Capture) { c.Guest = g }}
 }
+
+// errMute ends the wait for an agent that cannot answer.
+var errMute = errors.New("no agent can answer")
 
 func (l *look) watchGuest(ctx context.Context, g *Guest, began time.Time) error {
 	for pause(ctx, sampleEvery) {

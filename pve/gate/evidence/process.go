@@ -27,7 +27,8 @@ type Process struct {
 // Thread is one thread of QEMU.
 type Thread struct {
 	host.Thread
-	Switches uint64 `json:",omitempty"` // how often it gave the CPU away, if it is in D; one that hangs never does
+	Delayed  time.Duration `json:",omitempty"` // it could have run, and the host's CPUs had no time for it
+	Switches uint64        `json:",omitempty"` // how often it gave the CPU away, if it is in D; one that hangs never does
 }
 
 // stuck are the threads that hung in the kernel from the first reading to the last. One that is in D at both can also
@@ -62,16 +63,24 @@ func (p *Process) newest() []Thread {
 	return p.First
 }
 
-// busy is the share of the window, 0 to 1, for which threads ran; of those in ids, or of all.
+// busy are the shares of the window, 0 to 1, for which the threads of these ids ran; wanted counts as well the time for
+// which they could have, on a host that is busy itself.
 func (p *Process) busy(ids []int) []float64 {
-	var shares []float64
+	return p.shares(ids, func(t Thread) time.Duration { return t.CPU })
+}
+
+func (p *Process) wanted(ids []int) []float64 {
+	return p.shares(ids, func(t Thread) time.Duration { return t.CPU + t.Delayed })
+}
+
+func (p *Process) shares(ids []int, used func(Thread) time.Duration) (all []float64) {
 	for _, t := range p.Last {
 		i := slices.IndexFunc(p.First, func(f Thread) bool { return f.ID == t.ID })
-		if i >= 0 && p.Window > 0 && (ids == nil || slices.Contains(ids, t.ID)) {
-			shares = append(shares, max(0, float64(t.CPU-p.First[i].CPU)/float64(p.Window)))
+		if i >= 0 && p.Window > 0 && slices.Contains(ids, t.ID) {
+			all = append(all, min(1, max(0, float64(used(t)-used(p.First[i]))/float64(p.Window))))
 		}
 	}
-	return shares
+	return all
 }
 
 // process reads the threads twice, and goes on reading while one of them may hang.
@@ -103,13 +112,8 @@ func threads(pid int) []Thread {
 		one := Thread{Thread: t}
 		one.Name, one.Where = clean(t.Name), clean(t.Where)
 		folder := fmt.Sprintf("/proc/%d/task/%d/", pid, t.ID)
-		// It counts in nanoseconds; the stat file has clock ticks of 10 ms.
-		if text, err := os.ReadFile(folder + "schedstat"); err == nil {
-			if words := strings.Fields(string(text)); len(words) > 0 {
-				if ran, err := strconv.ParseUint(words[0], 10, 62); err == nil && ran > 0 {
-					one.CPU = time.Duration(ran)
-				}
-			}
+		if ran, delayed, ok := schedule(folder + "schedstat"); ok {
+			one.CPU, one.Delayed = ran, delayed
 		}
 		if t.Stuck() {
 			one.Switches = switches(folder + "status")
@@ -117,6 +121,19 @@ func threads(pid int) []Thread {
 		all = append(all, one)
 	}
 	return all
+}
+
+// schedule reads how long a thread ran and was made to wait, in nanoseconds; the stat file has ticks of 10 ms. See
+// Documentation/scheduler/sched-stats.rst.
+func schedule(path string) (ran, delayed time.Duration, ok bool) {
+	text, err := os.ReadFile(path)
+	words := strings.Fields(string(text))
+	if err != nil || len(words) < 2 {
+		return 0, 0, false
+	}
+	r, errRan := strconv.ParseInt(words[0], 10, 64)
+	d, errDelayed := strconv.ParseInt(words[1], 10, 64)
+	return time.Duration(r), time.Duration(d), errRan == nil && errDelayed == nil && r > 0
 }
 
 func switches(path string) (n uint64) {

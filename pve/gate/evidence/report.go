@@ -131,7 +131,7 @@ func (m *Machine) words() string {
 		_, _ = fmt.Fprintf(b, "no answer in %d tries, %.1f s\n", m.Tries, m.Silent.Seconds())
 	}
 	if m.Status != "" {
-		_, _ = fmt.Fprintf(b, "state %s, QEMU %s, the guest's agent has its port open: %t\n", m.Status, m.Version, m.Listening)
+		_, _ = fmt.Fprintf(b, "state %s, QEMU %s, port of the guest's agent: %s\n", m.Status, m.Version, orUnknown(m.Port))
 	}
 	for _, d := range m.Devices {
 		_, _ = fmt.Fprintf(b, "disk %s: io-status %s", d.Name, orNot(d.Status))
@@ -154,6 +154,13 @@ func (m *Machine) words() string {
 		b.WriteString("refused: " + no + "\n")
 	}
 	return b.String()
+}
+
+func orUnknown(word string) string {
+	if word == "" {
+		return "unknown"
+	}
+	return word
 }
 
 func orNot(word string) string {
@@ -193,6 +200,8 @@ func (g *Guest) words() string {
 		return ""
 	case g.Absent:
 		return "none is configured"
+	case g.Mute:
+		return "not waited for: no agent has its port open in the guest, or the guest does not run"
 	case !g.Answered:
 		return fmt.Sprintf("silent for %.1f s", g.Silent.Seconds())
 	}

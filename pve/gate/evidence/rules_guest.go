@@ -74,7 +74,7 @@ func (c *Capture) ioStall() (Verdict, bool) {
 
 // diskStall: one disk of several stands still.
 func (c *Capture) diskStall() (Verdict, bool) {
-	if !c.running() || c.Guest == nil || c.Guest.Window < lately {
+	if !c.running() || !c.moving() || c.Guest == nil || c.Guest.Window < lately {
 		return Verdict{}, false
 	}
 	stalled := c.Guest.stalled()
@@ -109,25 +109,23 @@ func (c *Capture) guestOOM() (Verdict, bool) {
 
 const long = 10 * time.Second // without any I/O, in a guest that does not answer either
 
-// guestHung: the guest does nothing that comes out of it, and its disks are not to blame: either it spins, or QEMU holds
-// no request of it.
+// guestHung: nothing comes out of a guest whose CPUs never rest. One whose CPUs rest may as well be idle, with an agent
+// that hangs by itself.
 func (c *Capture) guestHung() (Verdict, bool) {
 	quiet, ok := c.still()
-	held, known := c.held()
-	if !ok || !c.deaf() || held > 0 || quiet < long {
-		return Verdict{}, false
-	}
-	if n, of := c.spinning(); n > 0 {
-		return Verdict{Text: fmt.Sprintf("The guest spins: %d of %d CPUs all busy, its agent is silent, no I/O for %s; `reset`", n, of, span(quiet)), Advice: pve.Reset}, true
-	}
-	return Verdict{Text: fmt.Sprintf("The guest hangs: its agent is silent, no I/O for %s, none waiting, %s; `reset`", span(quiet), c.cpu()), Advice: pve.Reset}, known
+	n, of := c.spinning()
+	return Verdict{
+		Text:   fmt.Sprintf("The guest spins: %d of %d CPUs all busy, its agent is silent, no I/O for %s; `reset`", n, of, span(quiet)),
+		Advice: pve.Reset,
+	}, ok && c.deaf() && quiet >= long && n > 0
 }
 
 // ioStallSuspected: nobody can tell whether requests wait, and nothing else works either.
 func (c *Capture) ioStallSuspected() (Verdict, bool) {
 	quiet, ok := c.still()
+	_, known := c.held()
 	return Verdict{Text: fmt.Sprintf("%s and the guest's agent is silent: probably an I/O stall; `cycle`", noIOFor(quiet)), Advice: pve.Cycle},
-		ok && c.deaf() && quiet >= long
+		ok && !known && c.deaf() && quiet >= long
 }
 
 // hostPressure: the host has no time for its VMs. Before pve-qemu 10.2.1-2 an idle iothread counted as pressure on I/O, so
@@ -148,18 +146,21 @@ func (c *Capture) hostPressure() (Verdict, bool) {
 	return Verdict{}, false
 }
 
+// guestQuiet: the agent alone is silent, for all that can be seen.
 func (c *Capture) guestQuiet() (Verdict, bool) {
-	io := "I/O moving"
+	text := fmt.Sprintf("QEMU is well (%s, I/O moving), but the guest's agent does not answer; try SSH", c.cpu())
 	if quiet, ok := c.still(); ok {
-		io = strings.ToLower(noIOFor(quiet)[:1]) + noIOFor(quiet)[1:]
+		text = fmt.Sprintf("The guest's agent is silent and no I/O for %s, but none waits (%s): idle or hung; try SSH", span(quiet), c.cpu())
 	}
-	return Verdict{Text: fmt.Sprintf("QEMU is well (%s, %s), but the guest's agent does not answer; look inside by SSH", c.cpu(), io)},
-		c.running() && c.deaf()
+	if c.Glance {
+		return Verdict{Text: text, Advice: pve.Forensics}, c.running() && c.deaf() // it shows the screen
+	}
+	return Verdict{Text: text}, c.running() && c.deaf()
 }
 
 func (c *Capture) booting() (Verdict, bool) {
-	return Verdict{Text: fmt.Sprintf("Started %s ago and still booting: %s, no agent yet", span(age(c)), c.cpu())},
-		c.running() && c.Process != nil && c.Process.Age < 2*time.Minute && c.Guest != nil && c.Guest.Silent > 0 && !c.Machine.Listening
+	return Verdict{Text: fmt.Sprintf("Started %s ago: %s, and no agent runs yet; give it a moment", span(age(c)), c.cpu())},
+		c.running() && c.Process != nil && c.Process.Age < 2*time.Minute && c.Guest != nil && c.Guest.Mute
 }
 
 func age(c *Capture) time.Duration {

@@ -25,14 +25,18 @@ func (c *Capture) stuckProcess() (Verdict, bool) {
 		where := ""
 		for _, t := range p.newest() {
 			if t.Stuck() {
-				where = " in D (" + t.Where + ")"
+				where = " in D (" + short(t.Where, 25) + ")"
 			}
 		}
-		return Verdict{Text: fmt.Sprintf("QEMU was killed, but %s live%s on%s: host storage. Start nothing.",
+		return Verdict{Text: fmt.Sprintf("QEMU was killed, but %s live%s on%s: host storage; start nothing",
 			count(int64(p.live()), "thread"), map[bool]string{true: "s"}[p.live() == 1], where)}, true
 	case len(stuck) > 0 && p.Window >= lately && !c.moving():
-		return Verdict{Text: fmt.Sprintf("QEMU hangs in the kernel: %s in D for %s (%s): host storage. Do not start another.",
-			count(int64(len(stuck)), "thread"), span(p.Window), stuck[0].Where)}, true
+		since := p.Window
+		if quiet, ok := c.still(); ok && quiet != never {
+			since = max(since, quiet)
+		}
+		return Verdict{Text: fmt.Sprintf("QEMU hangs in the kernel: %s in D for %s (%s): host storage; start nothing",
+			count(int64(len(stuck)), "thread"), span(since), short(stuck[0].Where, 25))}, true
 	}
 	return Verdict{}, false
 }

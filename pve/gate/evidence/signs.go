@@ -68,42 +68,37 @@ func (c *Capture) held() (n int64, known bool) {
 	}
 	if m := c.Machine; m != nil && len(m.Queues) > 0 {
 		known = true
-		var inQEMU int64
-		for _, q := range m.Queues {
-			inQEMU += max(0, q.Waiting)
-		}
-		n = max(n, inQEMU)
+		n = max(n, waitingQueues(m.Queues))
 	}
 	return n, known
 }
 
 // deaf says that the guest's agent ran once and does not answer now. A guest that runs none is not deaf.
 func (c *Capture) deaf() bool {
-	return c.Guest != nil && c.Guest.Silent > 0 && c.Machine != nil && c.Machine.Listening
+	return c.Guest != nil && c.Guest.Silent > 0 && c.Machine != nil && c.Machine.Port == "open"
 }
 
 func (c *Capture) answers() bool { return c.Guest != nil && c.Guest.Answered }
 
-// vcpus are the shares of time for which the virtual CPUs ran.
-func (c *Capture) vcpus() []float64 {
-	if c.Process == nil {
-		return nil
-	}
+// vcpus are the ids of the threads that are the virtual CPUs.
+func (c *Capture) vcpus() (ids []int) {
 	if c.Machine != nil && len(c.Machine.CPUs) > 0 {
-		return c.Process.busy(c.Machine.CPUs)
+		return c.Machine.CPUs
 	}
-	ids := []int{}
 	for _, t := range c.Process.newest() {
 		if strings.HasPrefix(t.Name, "CPU ") {
 			ids = append(ids, t.ID)
 		}
 	}
-	return c.Process.busy(ids)
+	return ids
 }
 
-// spinning counts the virtual CPUs that are busy all the time.
+// spinning counts the virtual CPUs that want to run all the time.
 func (c *Capture) spinning() (n, of int) {
-	shares := c.vcpus()
+	if c.Process == nil {
+		return 0, 0
+	}
+	shares := c.Process.wanted(c.vcpus())
 	for _, s := range shares {
 		if s >= 0.9 {
 			n++
@@ -114,15 +109,15 @@ func (c *Capture) spinning() (n, of int) {
 
 // cpu is the use of all virtual CPUs in words.
 func (c *Capture) cpu() string {
-	shares := c.vcpus()
-	if len(shares) == 0 {
+	if c.Process == nil || c.Process.Last == nil {
 		return "CPU unknown"
 	}
+	shares := c.Process.busy(c.vcpus())
 	sum := 0.0
 	for _, s := range shares {
 		sum += s
 	}
-	return fmt.Sprintf("CPU %.0f %%", 100*min(1, sum/float64(len(shares))))
+	return fmt.Sprintf("CPU %.0f %%", 100*sum/float64(max(1, len(shares))))
 }
 
 // columns of a text screen; a longer line goes on in the next row.

@@ -112,6 +112,8 @@ func (c *Capture) unknown() Verdict {
 	text := "Nothing of what answered tells what is wrong"
 	if missing, _ := c.Missing(); len(missing) > 0 {
 		text = "Too little answered to judge; missing: " + strings.Join(missing, ", ")
+	} else if c.running() {
+		text = fmt.Sprintf("QEMU runs the guest (%s), but it has no disk counters to judge by", c.cpu())
 	}
 	return Verdict{Rule: unknownRule, Text: text}
 }
