@@ -3,11 +3,14 @@
 # The tools, pinned. CLAUDE is agentrun.Pinned and agentrun/cli/package.json too; a test compares them.
 CLAUDE   := 2.1.330
 GOLANGCI := 2.15.0
-DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc # program:package; gcc is for the race detector
+# program:package; gcc is for the race detector, those after it are for the QEMU lab and its guest.
+DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc \
+            qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs ps:procps lsof:lsof
 
 CACHE    := $(CURDIR)/.cache
 CLI_DIR  := $(CACHE)/claude-$(CLAUDE)
 CLI      := $(CLI_DIR)/node_modules/.bin/claude
+GUEST    := $(CACHE)/guest
 LINTER   := $(CACHE)/bin/golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -17,15 +20,15 @@ BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -
 export GORACE := atexit_sleep_ms=0
 
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint fmt bench build deps clean cli debian linter
+.PHONY: help drill test lint fmt bench build deps clean cli debian guest linter
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-drill: cli debian build ## live through a practice incident in this terminal
+drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
 
-test: cli debian build ## all tests, with race detector, real claude CLI and real sshd
+test: cli guest build ## all tests, with race detector, real claude CLI, real sshd and real QEMU
 	BGBOT_CLAUDE=$(CLI) go test -race -timeout 480s ./...
 
 lint: linter ## golangci-lint, gofumpt and goimports included
@@ -34,7 +37,7 @@ lint: linter ## golangci-lint, gofumpt and goimports included
 fmt: linter ## format the code
 	$(LINTER) fmt ./...
 
-bench: cli debian build ## print the numbers that the design promises, some minutes
+bench: cli guest build ## print the numbers that the design promises, some minutes
 	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 1x ./cmd/bgbot # each takes samples of its own
 	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 10x $(filter-out ./cmd/bgbot,$(BENCHES))
 
@@ -43,7 +46,7 @@ build: ## bin/bgbot and bin/pve-gate-linux-*, static
 	@for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(GO_BUILD) -o bin/pve-gate-linux-$$arch ./cmd/pve-gate || exit 1; done
 	@echo "build: bin/bgbot and bin/pve-gate-linux-amd64, -arm64 are $(VERSION)"
 
-deps: cli debian linter ## install what is missing: the claude CLI, Debian packages, the linter
+deps: cli guest linter ## install what is missing: the claude CLI, Debian packages, the QEMU lab's guest, the linter
 
 clean: ## remove what build made; .cache stays
 	rm -rf bin coverage.out
@@ -73,6 +76,21 @@ debian:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else \
 		echo "deps: missing:$$missing. Tests need them; on Debian: sudo apt-get install$$missing"; \
+	fi
+
+# The guest's kernel and agent are downloaded and never installed; internal/lab/image makes the guest of them. APT::Sandbox:
+# apt's own user cannot write here.
+guest: debian
+	@mkdir -p $(GUEST) && cd $(GUEST) || exit 1; \
+	kernel() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-/ {print $$2; exit}'; }; \
+	if ls linux-image-*-cloud-amd64_*.deb qemu-guest-agent_*.deb >/dev/null 2>&1; then \
+		echo "deps: the packages of the QEMU lab's guest are there"; \
+	else \
+		if [ -z "$$(kernel)" ] && [ "$$(id -u)" = 0 ]; then apt-get update -qq; fi; \
+		echo "deps: downloading the QEMU lab's guest into .cache/guest (27 MB): $$(kernel) qemu-guest-agent"; \
+		if [ -z "$$(kernel)" ] || ! apt-get download -qq -o APT::Sandbox::User= $$(kernel) qemu-guest-agent; then \
+			echo "deps: missing: the packages linux-image-cloud-amd64 and qemu-guest-agent; on Debian: sudo apt-get update, then run make again"; \
+		fi; \
 	fi
 
 linter:

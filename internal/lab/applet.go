@@ -17,6 +17,7 @@ var applets = map[string]func(args []string) int{
 	"ha-manager":         haMain,
 	"pve-gate":           gateMain,
 	"qemu-system-x86_64": qemuMain,
+	"lab-host":           hostMain,
 }
 
 // Applet runs the program that args[0] names, if it is one of the lab's, and returns its exit code. main and TestMain
@@ -41,6 +42,13 @@ func home(args []string) (*state, error) {
 
 // gateMain is what cmd/pve-gate does: a lost client must not end a change, so writing to it may fail but not kill.
 func gateMain(args []string) int {
+	s, err := home(args)
+	if err == nil {
+		err = s.record("pve", os.Getenv("SSH_ORIGINAL_COMMAND")) //nolint:forbidigo // this is the gate's main
+	}
+	if err != nil {
+		return complain(7, err)
+	}
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGHUP)
 	return gate.Main(args, os.Environ(), os.Stdout, os.Stderr) //nolint:forbidigo // this is the gate's main
 }

@@ -25,6 +25,12 @@ type host struct {
 	kill     context.Context // ends gates that do not end by themselves when the lab closes
 }
 
+// The keys that the host knows, by the names that the gate's journal has for them.
+const (
+	botKey      = "bgbot"
+	readOnlyKey = "bgbot-ro"
+)
+
 // gateGrace is how long Close waits for a gate that is in the middle of a change.
 const gateGrace = 5 * time.Second
 
@@ -36,14 +42,16 @@ func (l *Lab) startHost(ctx context.Context) error {
 	kill, killNow := context.WithCancel(context.Background())
 	serving, stop := context.WithCancel(context.Background())
 	h := &host{state: l.state, listener: listener, kill: kill}
-	keys := map[string]string{string(l.keys.gateClient.PublicKey().Marshal()): "bgbot"}
+	keys := map[string]string{
+		string(l.keys.gateClient.PublicKey().Marshal()): botKey, string(l.keys.gateReadOnly.PublicKey().Marshal()): readOnlyKey,
+	}
 	server := newSSHD(l.keys.gateHost, "root", keys, h.forced)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		server.serve(serving, listener) // returns after the last gate
 	}()
-	l.host = h
+	l.host.address, l.host.user = listener.Addr().String(), "root"
 	l.onClose(func() error {
 		stop()
 		late := time.AfterFunc(gateGrace, killNow)
@@ -55,17 +63,23 @@ func (l *Lab) startHost(ctx context.Context) error {
 	return nil
 }
 
-func (h *host) address() string { return h.listener.Addr().String() }
+// gateCommand is the gate as it stands in authorized_keys for a key.
+func (s *state) gateCommand(key string) []string {
+	argv := []string{
+		s.bin("pve-gate"), "--vmid", strconv.Itoa(vmid), "--key", key, "--format", "jsonl", "--qm", s.bin("qm"),
+		"--run-dir", s.path("run"), "--state-dir", s.path("gate"), "--ssh", fmt.Sprintf("127.0.0.1:%d", s.GuestPort),
+	}
+	if key == readOnlyKey {
+		argv = append(argv, "--allow", "status,forensics")
+	}
+	return argv
+}
 
 // forced is the line of authorized_keys: command="pve-gate --vmid 102 …",restrict. A shell or a subsystem runs it too,
 // without SSH_ORIGINAL_COMMAND, and the gate rejects that.
 func (h *host) forced(_ context.Context, l *login) ending {
-	if err := h.state.record("pve", l.command); err != nil {
-		return failed(l, err)
-	}
-	cmd := exec.CommandContext(h.kill, h.state.bin("pve-gate"), //nolint:gosec // our own binary
-		"--vmid", strconv.Itoa(vmid), "--key", l.who, "--format", "jsonl", "--qm", h.state.bin("qm"),
-		"--run-dir", h.state.path("run"), "--state-dir", h.state.path("gate"))
+	argv := h.state.gateCommand(l.who)
+	cmd := exec.CommandContext(h.kill, argv[0], argv[1:]...) //nolint:gosec // our own binary
 	remote, local := hostPort(l.conn.RemoteAddr()), hostPort(l.conn.LocalAddr())
 	cmd.Env = []string{"USER=root", "HOME=/root", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "SSH_CONNECTION=" + remote + " " + local}
 	if l.kind == "exec" {

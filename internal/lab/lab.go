@@ -24,15 +24,26 @@ import (
 )
 
 const (
-	vmid    = 102
-	vmName  = "devvm"
-	vmUser  = "breakglass"
-	startIn = 30 * time.Second // for the whole of Start, on a busy machine with the race detector
+	vmid   = 102
+	vmName = "devvm"
+	vmUser = "breakglass"
+
+	// For the whole of Start, on a busy machine with the race detector.
+	startSimulated = 30 * time.Second
+	startReal      = 2 * time.Minute
+)
+
+// What [Options.VM] may be.
+const (
+	Simulated = "simulated" // our own binary plays QEMU and the guest
+	QEMU      = "qemu"      // a real QEMU, without KVM, and a real Linux in it
 )
 
 // Options say which incident to practise, and how.
 type Options struct {
 	Scenario   string
+	VM         string    // Simulated, which is also the empty one, or QEMU
+	Cache      string    // what FindGuest returned, for QEMU; empty looks for it
 	Dir        string    // where the state lies; empty makes a private temporary one that Close removes
 	Executable string    // the binary that calls Applet; empty is the running one
 	BreakModel bool      // the model's URL refuses connections
@@ -49,7 +60,7 @@ type Lab struct {
 	keys     keys
 	owner    *os.File // its lock tells the other processes that the lab is alive
 	port     *reservation
-	host     *host
+	host     struct{ address, user string } // of the Proxmox host's sshd
 	model    *model
 	closing  []func() error // in reverse order
 }
@@ -65,9 +76,13 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Lab{opts: opts, scenario: sc}
-	ctx, cancel := context.WithTimeoutCause(ctx, startIn, fmt.Errorf("the lab was not up within %s", startIn))
+	limit, steps := startSimulated, []func(context.Context) error{l.prepare, l.writeVM, l.startModel, l.startHost, l.startVM, l.inject, l.proveBroken}
+	if l.real() {
+		limit, steps = startReal, []func(context.Context) error{l.prepare, l.prepareReal, l.startModel, l.startMachine, l.waitGuest, l.inject, l.proveBroken}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the lab was not up within %s", limit))
 	defer cancel()
-	for _, step := range []func(context.Context) error{l.prepare, l.startModel, l.startHost, l.startVM, l.inject, l.proveBroken} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("lab %s: %w", sc.Name, err), l.Close())
 		}
@@ -85,6 +100,8 @@ func (l *Lab) Close() error {
 	l.closing = nil
 	return errors.Join(errs...)
 }
+
+func (l *Lab) real() bool { return l.opts.VM == QEMU }
 
 func (l *Lab) onClose(f func() error) { l.closing = append(l.closing, f) }
 
@@ -106,9 +123,16 @@ func (l *Lab) Model() anthropictest.Model { return l.model.answer }
 // Gate is the Proxmox host with the bot's key for it.
 func (l *Lab) Gate() pve.Host {
 	return pve.Host{
-		Name: "the Proxmox host", Address: l.host.address(), User: "root",
+		Name: "the Proxmox host", Address: l.host.address, User: l.host.user,
 		Signer: l.keys.gateClient, HostKey: l.keys.gateHost.PublicKey(),
 	}
+}
+
+// ReadOnlyGate is the Proxmox host with a key that may look and not touch.
+func (l *Lab) ReadOnlyGate() pve.Host {
+	h := l.Gate()
+	h.Signer = l.keys.gateReadOnly
+	return h
 }
 
 // Dir is the folder of the lab's state. It is removed by Close, or by the simulated QEMU when this process is killed.

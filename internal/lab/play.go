@@ -197,7 +197,7 @@ func (o *operator) say(line string) error {
 }
 
 func (o *operator) why(ctx context.Context, err error) string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*checkLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*o.lab.checkLimit())
 	defer cancel()
 	state := o.lab.Recovered(ctx)
 	if state == nil {

@@ -11,7 +11,8 @@ import (
 )
 
 // reservation is a port that refuses connections until the guest listens on it, and that nobody else can get: bound, but
-// not listening. The guest's process may bind it too because both set SO_REUSEPORT.
+// not listening. The guest's process may bind it too because both set SO_REUSEPORT, or, as a real QEMU and sshd do,
+// SO_REUSEADDR.
 type reservation struct {
 	number int
 	socket int
@@ -23,7 +24,7 @@ func reservePort() (*reservation, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	r := &reservation{socket: socket}
-	err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	err = errors.Join(unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	if err == nil {
 		err = unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	}

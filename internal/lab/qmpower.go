@@ -31,12 +31,15 @@ func (q *qm) start(ctx context.Context, c config) error {
 	if !ownerAlive(q.state) {
 		return errors.New("start failed: the lab has ended")
 	}
+	ctx, cancel := context.WithTimeout(ctx, qmStartLimit)
+	defer cancel()
+	if q.QEMU != "" {
+		return q.spawnReal(ctx, c)
+	}
 	return q.spawn(ctx, c)
 }
 
 func (q *qm) spawn(ctx context.Context, c config) error {
-	ctx, cancel := context.WithTimeout(ctx, qmStartLimit)
-	defer cancel()
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (q *qm) timeout() time.Duration {
 }
 
 func (q *qm) cleanup() {
-	for _, ext := range []string{"pid", "qmp"} {
+	for _, ext := range []string{"pid", "qmp", "qga"} {
 		_ = os.Remove(q.runFile(q.vm, ext))
 	}
 }

@@ -33,6 +33,12 @@ type state struct {
 	Temporary bool          `json:"temporary"` // the last one out removes the folder
 	VMClient  string        `json:"vm_client"` // keys that may log in to the guest, as in authorized_keys
 	Watcher   string        `json:"watcher"`   // the lab's own logins, which are not counted as commands
+
+	// Of a real VM only.
+	HostPort int    `json:"host_port"` // of the host's sshd
+	SSHD     string `json:"sshd"`
+	QEMU     string `json:"qemu"` // empty if the VM is simulated
+	Kernel   string `json:"kernel"`
 }
 
 func (s *state) path(elem ...string) string {
@@ -112,7 +118,7 @@ func newState(dir, executable string) (s *state, own bool, err error) {
 	return s, own, nil
 }
 
-// prepare makes the folder, the keys and the VM's configuration, and takes the port of the guest.
+// prepare makes the folder and the keys, and takes the port of the guest.
 func (l *Lab) prepare(context.Context) error {
 	s, own, err := newState(l.opts.Dir, l.opts.Executable)
 	if s != nil && own {
@@ -125,7 +131,7 @@ func (l *Lab) prepare(context.Context) error {
 	if l.owner, err = lockOwner(s); err != nil {
 		return err
 	}
-	l.onClose(l.owner.Close)
+	l.onClose(l.letGo)
 	if l.port, err = reservePort(); err != nil {
 		return err
 	}
@@ -137,11 +143,18 @@ func (l *Lab) prepare(context.Context) error {
 	if l.opts.Fast {
 		s.Boot = 200 * time.Millisecond
 	}
-	s.VMClient = string(ssh.MarshalAuthorizedKey(l.keys.vmClient.PublicKey()))
-	s.Watcher = string(ssh.MarshalAuthorizedKey(l.keys.watcher.PublicKey()))
-	conf := fmt.Sprintf("agent: 1\ncores: 4\nmemory: 16384\nname: %s\nnet0: user,hostfwd=tcp:127.0.0.1:%d-:22\nscsi0: lab:vm-%d-disk-0,size=300G\n",
-		vmName, s.GuestPort, vmid)
-	return errors.Join(os.WriteFile(s.confFile(vmid), []byte(conf), 0o600), s.save())
+	s.VMClient, s.Watcher = string(authorized(l.keys.vmClient)), string(authorized(l.keys.watcher))
+	return nil
+}
+
+// writeVM writes the configuration of a simulated VM.
+func (l *Lab) writeVM(context.Context) error {
+	return l.state.write("agent: 1\ncores: 4\nmemory: 16384\nname: %s\nnet0: user,hostfwd=tcp:127.0.0.1:%d-:22\nscsi0: lab:vm-%d-disk-0,size=300G\n",
+		vmName, l.state.GuestPort, vmid)
+}
+
+func (s *state) write(format string, args ...any) error {
+	return errors.Join(os.WriteFile(s.confFile(vmid), fmt.Appendf(nil, format, args...), 0o600), s.save())
 }
 
 // lockOwner takes the lock that the kernel releases when this process ends, however it ends.
@@ -154,6 +167,14 @@ func lockOwner(s *state) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("another drill uses %s", s.dir), f.Close())
 	}
 	return f, nil
+}
+
+// letGo tells the other processes that the lab has ended.
+func (l *Lab) letGo() error {
+	if err := l.owner.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // ownerGone blocks until the lab that owns s has ended.
@@ -177,16 +198,18 @@ func flockOwner(s *state, how int) error {
 	}
 }
 
+func authorized(key ssh.Signer) []byte { return ssh.MarshalAuthorizedKey(key.PublicKey()) }
+
 // keys of the lab; all are new for each lab. Those that another process needs, the simulated guest or a bgbot that is
 // practised with, are also on disk.
-type keys struct{ gateClient, gateHost, vmClient, vmHost, watcher ssh.Signer }
+type keys struct{ gateClient, gateReadOnly, gateHost, vmClient, vmHost, watcher ssh.Signer }
 
 func newKeys(s *state) (keys, error) {
 	var k keys
 	for _, to := range []struct {
 		signer *ssh.Signer
 		file   string
-	}{{&k.gateClient, "gate_client"}, {&k.gateHost, ""}, {&k.vmClient, "vm_client"}, {&k.vmHost, "vm_host"}, {&k.watcher, ""}} {
+	}{{&k.gateClient, "gate_client"}, {&k.gateReadOnly, ""}, {&k.gateHost, "gate_host"}, {&k.vmClient, "vm_client"}, {&k.vmHost, "vm_host"}, {&k.watcher, ""}} {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return k, err

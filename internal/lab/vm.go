@@ -16,10 +16,16 @@ import (
 	"bgbot/pve"
 )
 
-// checkLimit is how long the lab's own check in the guest may take; a healthy guest needs some milliseconds.
-const checkLimit = 3 * time.Second
+// checkLimit is how long the lab's own check in the guest may take. A healthy simulated guest needs some milliseconds, a
+// real one a second and on a busy machine several.
+func (l *Lab) checkLimit() time.Duration {
+	if l.real() {
+		return 10 * time.Second
+	}
+	return 3 * time.Second
+}
 
-// startVM starts the VM as an administrator would, with qm, and waits until the guest lets us in.
+// startVM starts the simulated VM as an administrator would, with qm, and waits until the guest lets us in.
 func (l *Lab) startVM(ctx context.Context) error {
 	l.onClose(l.endVM)
 	cmd := exec.CommandContext(ctx, l.state.bin("qm"), "start", strconv.Itoa(vmid)) //nolint:gosec // our own binary
@@ -49,7 +55,7 @@ func (l *Lab) until(ctx context.Context, try func() error) error {
 
 // inGuest runs a command on a fresh login that is not counted among [Lab.Commands].
 func (l *Lab) inGuest(ctx context.Context, command string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer within %s", checkLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, l.checkLimit(), fmt.Errorf("no answer within %s", l.checkLimit()))
 	defer cancel()
 	client, err := l.watcher().Dial(ctx)
 	if err != nil {
@@ -92,7 +98,11 @@ func (l *Lab) inject(ctx context.Context) error {
 
 // proveBroken refuses to start a drill without an incident.
 func (l *Lab) proveBroken(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second) // what hangs, hangs for ever
+	limit := time.Second // what hangs, hangs for ever
+	if l.real() {
+		limit = 4 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := pve.Reach(ctx, l.watcher()); err != nil {
 		return fmt.Errorf("the VM cannot be reached: %w", err)
