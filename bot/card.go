@@ -30,7 +30,7 @@ func (b *Bot) code(p Place) string {
 // How long a card waits for what the host says of the VM, and how long that is worth waiting for at all. The gate counts
 // blocks twice for its verdict, some seconds apart.
 const (
-	factsWait = 4 * time.Second
+	factsWait = 3 * time.Second
 	factsMost = 20 * time.Second
 )
 

@@ -196,7 +196,7 @@ func TestTheConsoleWorksWithoutItsDisk(t *testing.T) {
 	p.expect(t, `⚠️ slack\.app_token: missing`)
 	p.expect(t, `⚠️ store\.url: .* This console keeps its own notes in a temporary folder`)
 	p.types(t, "vm status")
-	p.expect(t, `🔵 devvm: VM 102 is running`)
+	p.expect(t, `[🔵🟠] devvm: .*running`)
 	must(t, p.keys.(io.Closer).Close())
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("bgbot ended with %v", err)
