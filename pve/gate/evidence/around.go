@@ -97,8 +97,8 @@ func readDisks() ([]HostDisk, error) {
 
 // parseDisks takes the whole disks that were ever used; see Documentation/admin-guide/iostats.rst.
 func parseDisks(text string, volume func(string) string) (all []HostDisk) {
-	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
+	for row := range strings.Lines(text) {
+		words := strings.Fields(row)
 		if len(words) < 14 || strings.HasPrefix(words[2], "loop") || strings.HasPrefix(words[2], "ram") {
 			continue
 		}
@@ -106,12 +106,12 @@ func parseDisks(text string, volume func(string) string) (all []HostDisk) {
 		for i, word := range words[3:min(len(words), 3+len(n))] {
 			n[i], _ = strconv.ParseInt(word, 10, 64)
 		}
-		d := HostDisk{Name: clean(words[2]), Waiting: n[8], Done: n[0] + n[4] + n[11] + n[15], Busy: milliseconds(n[9])}
+		d := HostDisk{Name: line(words[2]), Waiting: n[8], Done: n[0] + n[4] + n[11] + n[15], Busy: milliseconds(n[9])}
 		if d.Done == 0 && d.Waiting == 0 {
 			continue
 		}
 		if name := volume(words[2]); name != "" {
-			d.Name += " " + clean(name)
+			d.Name += " " + line(name)
 		}
 		all = append(all, d)
 	}

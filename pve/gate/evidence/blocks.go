@@ -91,15 +91,15 @@ func (b blockStats) counters() (all []Counters) {
 // has no name, and the device is named, or is the path of its inside: /machine/peripheral/virtio0/virtio-backend.
 func deviceName(drive, device string) string {
 	if name, ok := strings.CutPrefix(drive, "drive-"); ok {
-		return clean(name)
+		return line(name)
 	}
 	if inside, ok := strings.CutSuffix(device, "/virtio-backend"); ok {
 		device = inside
 	}
 	if device == "" {
-		return clean(drive)
+		return line(drive)
 	}
-	return clean(filepath.Base(device))
+	return line(filepath.Base(device))
 }
 
 func devices(ctx context.Context, mon *qmp.Monitor) ([]Device, error) {
@@ -113,7 +113,7 @@ func devices(ctx context.Context, mon *qmp.Monitor) ([]Device, error) {
 	}
 	var all []Device
 	for _, r := range raw {
-		d := Device{Name: deviceName(r.Device, r.QDev), Status: clean(r.Status), Throttle: r.Inserted.words()}
+		d := Device{Name: deviceName(r.Device, r.QDev), Status: line(r.Status), Throttle: r.Inserted.words()}
 		if r.Inserted.Drv == "throttle" {
 			// Since it uses -blockdev, Proxmox has a node with a group of its own before each disk.
 			group := map[string]any{"path": "/objects/throttle-drive-" + d.Name, "property": "limits"}

@@ -28,6 +28,20 @@ func clean(text string) string {
 	return newest(redact(text), maxSection)
 }
 
+// line is clean for a name or another thing that has no more than a line.
+func line(text string) string {
+	const most = 200
+	return short(strings.Join(strings.Fields(clean(text)), " "), most)
+}
+
+// short keeps the first n characters at most.
+func short(s string, n int) string {
+	if runes := []rune(s); len(runes) > n {
+		return string(runes[:n-1]) + "…"
+	}
+	return s
+}
+
 // newest keeps the last n bytes at most, and whole characters.
 func newest(text string, n int) string {
 	if len(text) <= n {

@@ -138,7 +138,7 @@ func (l *look) askAgent(ctx context.Context, g *Guest) ([]GuestDisk, error) {
 	disks := []GuestDisk{}
 	for _, r := range raw {
 		if s := r.Stats; isDisk(r.Name) {
-			disks = append(disks, GuestDisk{clean(r.Name), s.Progress, s.Read + s.Write + s.Discard + s.Flush, milliseconds(s.Total)})
+			disks = append(disks, GuestDisk{line(r.Name), s.Progress, s.Read + s.Write + s.Discard + s.Flush, milliseconds(s.Total)})
 		}
 	}
 	return disks, nil

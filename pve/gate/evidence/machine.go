@@ -88,12 +88,12 @@ func (l *look) converse(ctx context.Context, m *Machine) error {
 		return err
 	}
 	defer func() { _ = mon.Close() }()
-	m.Version = clean(mon.Version())
+	m.Version = line(mon.Version())
 	var status struct{ Status string }
 	asked := []func() error{
 		func() error {
 			err := mon.Do(ctx, "query-status", nil, &status)
-			m.Status = clean(status.Status)
+			m.Status = line(status.Status)
 			return err
 		},
 		func() (err error) { m.First, err = counters(ctx, mon); return err },
@@ -111,7 +111,7 @@ func (l *look) converse(ctx context.Context, m *Machine) error {
 	for _, ask := range asked {
 		err := ask()
 		if _, no := errors.AsType[*qmp.CommandError](err); no {
-			m.Refused = append(m.Refused, clean(err.Error()))
+			m.Refused = append(m.Refused, line(err.Error()))
 		} else if err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (m *Machine) moved() bool {
 func jobs(ctx context.Context, mon *qmp.Monitor) (all []Job, _ error) {
 	err := mon.Do(ctx, "query-block-jobs", nil, &all)
 	for i, j := range all {
-		all[i].Device, all[i].Type, all[i].Status = clean(j.Device), clean(j.Type), clean(j.Status)
+		all[i].Device, all[i].Type, all[i].Status = line(j.Device), line(j.Type), line(j.Status)
 	}
 	return all, err
 }

@@ -78,7 +78,7 @@ func (p probe) bounded(ctx context.Context) (f finding) {
 func answered(name, text string, err error, took time.Duration) Probe {
 	p := Probe{Name: name, Text: clean(text), Took: took}
 	if err != nil {
-		p.Missing = clean(firstLine(err.Error()))
+		p.Missing = line(firstLine(err.Error()))
 	}
 	return p
 }

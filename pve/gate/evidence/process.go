@@ -110,7 +110,7 @@ func threads(pid int) []Thread {
 	var all []Thread
 	for _, t := range host.Threads(pid) {
 		one := Thread{Thread: t}
-		one.Name, one.Where = clean(t.Name), clean(t.Where)
+		one.Name, one.Where = line(t.Name), line(t.Where)
 		folder := fmt.Sprintf("/proc/%d/task/%d/", pid, t.ID)
 		if ran, delayed, ok := schedule(folder + "schedstat"); ok {
 			one.CPU, one.Delayed = ran, delayed

@@ -205,11 +205,3 @@ func first(found []string) string {
 	}
 	return found[0]
 }
-
-// short keeps a foreign word short enough for its line.
-func short(s string, n int) string {
-	if runes := []rune(s); len(runes) > n {
-		return string(runes[:n-1]) + "…"
-	}
-	return s
-}

@@ -82,10 +82,10 @@ func (c *Capture) stopped() (Verdict, bool) {
 	if c.QEMU.Pid != 0 {
 		return Verdict{}, false
 	}
-	text := "Stopped; no QEMU of it runs; `start`"
+	text := "Stopped: no QEMU of it runs; `start`"
 	if len(c.Tasks) > 0 {
 		t := c.Tasks[0]
-		text = fmt.Sprintf("Stopped; its last task was %s by %s %s ago; `start`", t.Type, t.User, span(c.At.Sub(t.Began)))
+		text = fmt.Sprintf("Stopped: its last task was %s by %s %s ago; `start`", t.Type, t.User, span(c.At.Sub(t.Began)))
 	}
 	return Verdict{Text: text, Advice: pve.Start}, true
 }
@@ -113,7 +113,11 @@ func (c *Capture) mainLoopSuspected() (Verdict, bool) {
 	if m == nil || m.Silent == 0 || m.Tries > 1 || c.qmTalked() {
 		return Verdict{}, false
 	}
-	return Verdict{Text: fmt.Sprintf("QEMU gave no answer on its control socket for %s: busy or hung; `forensics` looks longer", span(m.Silent)), Advice: pve.Forensics}, true
+	text := fmt.Sprintf("QEMU gave no answer on its control socket for %s: busy or hung; `forensics` looks longer", span(m.Silent))
+	if m.Silent < time.Second {
+		text = "QEMU has not served earlier callers of its control socket: busy or hung; `forensics` looks longer"
+	}
+	return Verdict{Text: text, Advice: pve.Forensics}, true
 }
 
 func (c *Capture) socketTaken() (Verdict, bool) {

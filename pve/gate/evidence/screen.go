@@ -37,8 +37,8 @@ func (l *look) screen(ctx context.Context) finding {
 		return finding{err: err}
 	}
 	put := func(c *Capture) { c.Screen = s }
-	for _, line := range screen.Text(picture) {
-		s.Text = append(s.Text, clean(line))
+	for _, row := range screen.Text(picture) {
+		s.Text = append(s.Text, clean(row))
 	}
 	return finding{put: put}
 }

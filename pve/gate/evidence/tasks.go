@@ -30,7 +30,7 @@ const (
 )
 
 // The form is that of PVE::Tools::upid_decode in pve-common.
-var upidForm = regexp.MustCompile(`^UPID:[A-Za-z0-9][A-Za-z0-9-]*:[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:([0-9A-Fa-f]{8}):([^:\s/]+):([^:\s/]*):([^:\s/]+):$`)
+var upidForm = regexp.MustCompile(`^UPID:[A-Za-z0-9][A-Za-z0-9-]*:[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:([0-9A-Fa-f]{8}):([[:word:].-]+):([[:word:].-]*):([^:/[:cntrl:][:space:]]+):$`)
 
 // parseUPID reads the name of a task's log, and of which VM it is.
 func parseUPID(name string) (t Task, vmid string, ok bool) {
@@ -42,7 +42,7 @@ func parseUPID(name string) (t Task, vmid string, ok bool) {
 	if err != nil {
 		return Task{}, "", false
 	}
-	return Task{UPID: clean(name), Type: clean(parts[2]), User: clean(parts[4]), Began: time.Unix(began, 0).UTC()}, parts[3], true
+	return Task{UPID: line(name), Type: line(parts[2]), User: line(parts[4]), Began: time.Unix(began, 0).UTC()}, parts[3], true
 }
 
 // tasks finds the newest tasks of the VM by the names of their logs. The index beside them lists the ended ones alone.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"bgbot/pve"
 )
@@ -29,10 +28,8 @@ type rule struct {
 func (c *Capture) Verdict() Verdict {
 	v := c.found()[0]
 	if by := c.lock(); by != "" && v.Rule != stuckProcess {
-		text := fmt.Sprintf("Locked (%s), so changes are refused until that task ends. %s", by, v.Text)
-		if utf8.RuneCountInString(text) > maxText {
-			text = fmt.Sprintf("Locked (%s): changes are refused. %s", by, v.Text)
-		}
+		beneath, _, _ := strings.Cut(v.Text, ";") // without the advice, which would be refused
+		text := fmt.Sprintf("Locked (%s), changes refused. %s", by, beneath)
 		v = Verdict{Rule: "locked", Text: text}
 	}
 	return v.short()
