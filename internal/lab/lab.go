@@ -72,13 +72,21 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	return begin(ctx, opts, sc, (*Lab).inject, (*Lab).proveBroken)
+}
+
+// begin brings the host and a healthy VM up, then makes what is to be wrong with it.
+func begin(ctx context.Context, opts Options, sc Scenario, wrong ...func(*Lab, context.Context) error) (*Lab, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Lab{opts: opts, scenario: sc}
-	limit, steps := startSimulated, []func(context.Context) error{l.prepare, l.writeVM, l.startModel, l.startHost, l.startVM, l.inject, l.proveBroken}
+	limit, steps := startSimulated, []func(context.Context) error{l.prepare, l.writeVM, l.startModel, l.startHost, l.startVM}
 	if l.real() {
-		limit, steps = startReal, []func(context.Context) error{l.prepare, l.prepareReal, l.startModel, l.startMachine, l.waitGuest, l.inject, l.proveBroken}
+		limit, steps = startReal, []func(context.Context) error{l.prepare, l.prepareReal, l.startModel, l.startMachine, l.waitGuest}
+	}
+	for _, fault := range wrong {
+		steps = append(steps, func(ctx context.Context) error { return fault(l, ctx) })
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the lab was not up within %s", limit))
 	defer cancel()
