@@ -122,7 +122,7 @@ func (b *Bot) progress(o operation, began time.Time) *progress {
 	if o.agent && !o.verb.Changes() {
 		return p
 	}
-	delay := 700 * time.Millisecond // a quick answer needs no progress
+	delay := 2500 * time.Millisecond // a quick answer needs no progress; a status takes one or two seconds
 	if o.verb.Changes() {
 		delay = 0
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"bgbot/bot/console"
 	"bgbot/config"
 	"bgbot/pve"
 )
@@ -58,16 +60,10 @@ func runVM(ctx context.Context, e env, args []string) (int, error) {
 		}
 		ctx = context.WithoutCancel(ctx) // ^C does not cut a change
 	}
-	began := time.Now()
-	report, err := gate.Run(ctx, verb, func(st pve.Step) {
-		if st.Name == "" && st.Step != "op" {
-			fmt.Fprintf(e.err, "%5.1fs  %-5s %-12s %s\n", time.Since(began).Seconds(), st.State, st.Step, st.Text)
-		}
-	})
-	if *dir != "" {
-		if err := save(e, *dir, report.Files); err != nil {
-			fmt.Fprintln(e.err, "the evidence was not saved:", err)
-		}
+	steps := newStepper(e)
+	report, err := gate.Run(ctx, verb, steps.show)
+	if err := keep(e, *dir, report.Files); err != nil {
+		fmt.Fprintln(e.err, "the evidence was not saved:", err)
 	}
 	if _, unreached := errors.AsType[*pve.Unreachable](err); unreached {
 		return exitError, err
@@ -76,6 +72,12 @@ func runVM(ctx context.Context, e env, args []string) (int, error) {
 		return int(pve.Broken), err
 	}
 	fmt.Fprintln(e.out, report.Result.Text)
+	if v := report.Result.Verdict; v != "" && !strings.Contains(report.Result.Text, v) {
+		if verb.Changes() {
+			v = "Before: " + v
+		}
+		fmt.Fprintln(e.out, v)
+	}
 	return int(report.Result.Exit), nil
 }
 
@@ -90,6 +92,9 @@ func confirm(ctx context.Context, e env, gate *pve.Client, v pve.Verb, cfg *conf
 		state += sentence(err)
 	} else {
 		state = report.Result.Text
+		if advised := report.Result.Advice; advised != "" && advised != v {
+			state += fmt.Sprintf("\nThe host advises %s, not %s.", advised, v)
+		}
 	}
 	fmt.Fprintf(e.err, "%s (VM %d on %s): %s\nA %s %s.\nType %s to go on: ", cfg.VM.Name, cfg.VM.VMID, cfg.Gate.Address, state, v, v.Explain(), v)
 	typed := make(chan string, 1)
@@ -107,7 +112,22 @@ func confirm(ctx context.Context, e env, gate *pve.Client, v pve.Verb, cfg *conf
 	return errors.New("not confirmed; nothing was done")
 }
 
-func save(e env, dir string, files []pve.File) error {
+// keep saves the files into dir, and draws a picture where the terminal can. Without a dir it only says that there are
+// some.
+func keep(e env, dir string, files []pve.File) error {
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name)
+		if out, ok := e.err.(*os.File); ok && f.Type == "image/png" {
+			console.Draw(out, e.environ, f.Data)
+		}
+	}
+	if dir == "" {
+		if len(names) > 0 {
+			fmt.Fprintf(e.err, "not kept here: %s; --files FOLDER keeps them\n", strings.Join(names, ", "))
+		}
+		return nil
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -119,4 +139,47 @@ func save(e env, dir string, files []pve.File) error {
 		fmt.Fprintln(e.err, "saved", path)
 	}
 	return nil
+}
+
+// stepper shows the steps of a verb as they come: for a person how long each took, for a script what came when.
+type stepper struct {
+	out      io.Writer
+	terminal bool
+	began    time.Time
+	last     time.Time            // when the newest step came
+	open     map[string]time.Time // steps that have begun
+}
+
+func newStepper(e env) *stepper {
+	f, ok := e.err.(*os.File)
+	now := time.Now()
+	return &stepper{out: e.err, terminal: ok && term.IsTerminal(int(f.Fd())), began: now, last: now, open: map[string]time.Time{}}
+}
+
+func (s *stepper) show(st pve.Step) {
+	if st.Name != "" || st.Step == "op" { // files are told of when they are saved
+		return
+	}
+	now := time.Now()
+	since, begun := s.open[st.Step]
+	if delete(s.open, st.Step); !begun {
+		since = s.last
+	}
+	s.last = now
+	if !s.terminal {
+		fmt.Fprintf(s.out, "%5.1fs  %-5s %-12s %s\n", now.Sub(s.began).Seconds(), st.State, st.Step, st.Text)
+		return
+	}
+	mark, took := map[pve.State]string{pve.StepStart: "▸", pve.StepFail: "✗", pve.StepSkip: "–"}[st.State], ""
+	switch st.State {
+	case pve.StepStart:
+		s.open[st.Step] = now
+	case pve.StepOK, pve.StepFail:
+		took = fmt.Sprintf("%.1f s", now.Sub(since).Seconds())
+	case pve.StepSkip:
+	}
+	if mark == "" {
+		mark = "✓"
+	}
+	fmt.Fprintf(s.out, "%s %-12s %8s  %s\n", mark, st.Step, took, st.Text)
 }
