@@ -69,6 +69,9 @@ func (s *state) gateCommand(key string) []string {
 		s.bin("pve-gate"), "--vmid", strconv.Itoa(vmid), "--key", key, "--format", "jsonl", "--qm", s.bin("qm"),
 		"--run-dir", s.path("run"), "--state-dir", s.path("gate"), "--ssh", fmt.Sprintf("127.0.0.1:%d", s.GuestPort),
 	}
+	if s.QEMU == "" { // what does not come up in that time, does not
+		argv = append(argv, "--wait", (5*time.Second + s.Boot).String())
+	}
 	if key == readOnlyKey {
 		argv = append(argv, "--allow", "status,forensics")
 	}

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -71,12 +70,19 @@ func value(args []string, flag string) string {
 func (q *qemu) daemon(ctx context.Context, pidfile string) error {
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
-	socket := q.state.runFile(q.vm, "qmp")
-	_ = os.Remove(socket)
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
+	monitor, err := q.listen(ctx, "qmp")
 	if err != nil {
 		return err
 	}
+	port, err := q.listen(ctx, "qga")
+	if err != nil {
+		return err
+	}
+	hostKey, err := q.state.vmHostKey()
+	if err != nil {
+		return err
+	}
+	agent := &agentServer{runs: q.agentRuns, drive: q.drive, hostKey: authorized(hostKey)}
 	if err := os.WriteFile(pidfile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil { //nolint:gosec // in our own lab
 		return err
 	}
@@ -92,7 +98,8 @@ func (q *qemu) daemon(ctx context.Context, pidfile string) error {
 		q.end(errOrphan)
 	}()
 	var parts sync.WaitGroup
-	parts.Go(func() { (&qmpServer{handle: q.handle}).serve(ctx, listener) })
+	parts.Go(func() { oneByOne(ctx, monitor, (&qmpServer{handle: q.handle}).client) })
+	parts.Go(func() { oneByOne(ctx, port, agent.client) })
 	parts.Go(func() { q.drive.Beat(ctx, 200*time.Millisecond) })
 	parts.Go(func() { q.power(ctx) })
 	select {
@@ -102,6 +109,19 @@ func (q *qemu) daemon(ctx context.Context, pidfile string) error {
 	}
 	parts.Wait()
 	return nil
+}
+
+// listen makes one of the process's sockets anew.
+func (q *qemu) listen(ctx context.Context, ext string) (net.Listener, error) {
+	socket := q.state.runFile(q.vm, ext)
+	_ = os.Remove(socket)
+	return (&net.ListenConfig{}).Listen(ctx, "unix", socket)
+}
+
+func (q *qemu) agentRuns() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.agent
 }
 
 // power runs the guest, again after each reset, until the process ends.
@@ -155,11 +175,7 @@ func (q *qemu) guest(ctx context.Context) error {
 }
 
 func (q *qemu) guestSSHD(m *guest.Machine) (*sshd, error) {
-	data, err := os.ReadFile(q.state.path("keys", "vm_host"))
-	if err != nil {
-		return nil, err
-	}
-	hostKey, err := ssh.ParsePrivateKey(data)
+	hostKey, err := q.state.vmHostKey()
 	if err != nil {
 		return nil, err
 	}
@@ -194,48 +210,5 @@ func (q *qemu) restart(cause error) {
 	q.agent = false
 	if q.reset != nil {
 		q.reset(cause)
-	}
-}
-
-// handle is the part of QMP that qm, the gate and the lab use.
-func (q *qemu) handle(command string, arguments json.RawMessage) (any, error) {
-	switch command {
-	case "query-status":
-		return map[string]any{"running": true, "singlestep": false, "status": "running"}, nil
-	case "query-version":
-		return map[string]any{"qemu": map[string]int{"major": 9, "minor": 2, "micro": 0}, "package": "pve-qemu-kvm_9.2.0-5"}, nil
-	case "query-blockstats":
-		c := q.drive.Counters()
-		return []any{map[string]any{"device": "drive-scsi0", "qdev": "scsi0", "stats": map[string]int64{
-			"wr_bytes": c.Bytes, "wr_operations": c.Writes, "flush_operations": c.Flushes, "idle_time_ns": c.Idle.Nanoseconds(),
-			"rd_bytes": 734003200, "rd_operations": 21877, "failed_wr_operations": 0, "failed_rd_operations": 0, "failed_flush_operations": 0,
-		}}}, nil
-	case "block_set_io_throttle": // what made the stall that the scenario is made after (measured with a real QEMU)
-		var throttle struct{ BPS int64 }
-		if err := json.Unmarshal(arguments, &throttle); err != nil {
-			return nil, err
-		}
-		if throttle.BPS == 1 {
-			q.drive.Stall()
-		} else {
-			q.drive.Resume()
-		}
-		return struct{}{}, nil
-	case "system_reset":
-		q.restart(errReset)
-		return struct{}{}, nil
-	case "quit":
-		// Real QEMU answers first, so let the reply out.
-		time.AfterFunc(20*time.Millisecond, func() { q.end(errQuit) })
-		return struct{}{}, nil
-	case "x-lab-agent-ping": // the guest agent has a socket of its own in real QEMU
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if !q.agent {
-			return nil, errors.New("QEMU guest agent is not running")
-		}
-		return struct{}{}, nil
-	default:
-		return nil, fmt.Errorf("The command %s has not been found", command) //nolint:staticcheck // QEMU's words
 	}
 }

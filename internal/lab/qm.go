@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bgbot/pve/qmp"
 )
 
 // The time limits of the real qm, from the source of qemu-server 9.2; quit's is that of versions before 2026-06-29.
@@ -184,15 +186,32 @@ func (q *qm) free(c config) error {
 
 // monitor runs one QMP command with qm's words for its failures.
 func (q *qm) monitor(ctx context.Context, command string, limit time.Duration, to any) error {
-	m, err := openMonitor(ctx, q.runFile(q.vm, "qmp"), limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	m, err := qmp.Dial(ctx, q.runFile(q.vm, "qmp"))
 	if err == nil {
-		defer m.close()
-		err = m.do(command, nil, to)
+		err = m.Do(ctx, command, nil, to)
+		_ = m.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("VM %d qmp command '%s' failed - %w", q.vm, command, err)
+		return fmt.Errorf("VM %d qmp command '%s' failed - %s", q.vm, command, words(err))
 	}
 	return nil
+}
+
+// words are qm's for what the conversation with QEMU met.
+func words(err error) string {
+	refused, ok := errors.AsType[*qmp.CommandError](err)
+	switch {
+	case ok:
+		return refused.Desc
+	case errors.Is(err, qmp.ErrSilent):
+		return "got timeout"
+	case errors.Is(err, qmp.ErrGone):
+		return "client closed connection"
+	default:
+		return err.Error()
+	}
 }
 
 // status falls back to the state of the process when QMP is silent, as the real one does: it cannot see a wedge.
@@ -247,7 +266,14 @@ func (q *qm) agent(ctx context.Context) error {
 	if len(q.args) == 0 || q.args[0] != "ping" {
 		return errors.New("400 Parameter verification failed.\ncommand: only 'ping' works in this lab")
 	}
-	if q.monitor(ctx, "x-lab-agent-ping", 3*time.Second, nil) != nil {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	a, err := qmp.DialAgent(ctx, q.runFile(q.vm, "qga"))
+	if err == nil {
+		err = a.Do(ctx, "guest-ping", nil, nil)
+		_ = a.Close()
+	}
+	if err != nil {
 		return errors.New("QEMU guest agent is not running")
 	}
 	return nil

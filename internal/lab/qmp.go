@@ -1,96 +1,23 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"time"
 )
-
-// monitor is one QMP connection as a client.
-type monitor struct {
-	conn  net.Conn
-	lines *bufio.Reader
-}
-
-// openMonitor connects and negotiates; everything on the connection shares the deadline. Real QEMU serves one client at
-// a time, so a second one connects and is not greeted until the first has left (measured).
-func openMonitor(ctx context.Context, socket string, limit time.Duration) (*monitor, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return nil, err
-	}
-	_ = conn.SetDeadline(time.Now().Add(limit))
-	m := &monitor{conn: conn, lines: bufio.NewReader(conn)}
-	var greeting struct {
-		QMP *json.RawMessage `json:"QMP"`
-	}
-	if err := m.read(&greeting); err != nil || greeting.QMP == nil {
-		return nil, errors.Join(errors.New("got timeout"), conn.Close())
-	}
-	if err := m.do("qmp_capabilities", nil, nil); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return m, nil
-}
-
-func (m *monitor) close() { _ = m.conn.Close() }
-
-func (m *monitor) read(to any) error {
-	line, err := m.lines.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(line, to)
-}
-
-// do runs one command and decodes its answer into to, unless that is nil.
-func (m *monitor) do(command string, arguments, to any) error {
-	ask := map[string]any{"execute": command}
-	if arguments != nil {
-		ask["arguments"] = arguments
-	}
-	if err := json.NewEncoder(m.conn).Encode(ask); err != nil {
-		return err
-	}
-	for {
-		var reply struct {
-			Event  string          `json:"event"`
-			Return json.RawMessage `json:"return"`
-			Error  *struct {
-				Desc string `json:"desc"`
-			} `json:"error"`
-		}
-		if err := m.read(&reply); err != nil {
-			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-				return errors.New("got timeout")
-			}
-			return errors.New("client closed connection")
-		}
-		switch {
-		case reply.Event != "":
-		case reply.Error != nil:
-			return errors.New(reply.Error.Desc)
-		case to != nil:
-			return json.Unmarshal(reply.Return, to)
-		default:
-			return nil
-		}
-	}
-}
 
 // qmpServer is the monitor of the simulated QEMU. handle returns the value of a command, or an error for the client.
 type qmpServer struct {
 	handle func(command string, arguments json.RawMessage) (any, error)
 }
 
-// serve talks to one client after the other, as QEMU does, until ctx is done.
-func (s *qmpServer) serve(ctx context.Context, listener net.Listener) {
+// oneByOne talks to one client after the other, as QEMU does on both of its sockets, until ctx is done.
+func oneByOne(ctx context.Context, listener net.Listener, client func(io.ReadWriter)) {
 	release := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer release()
 	for {
@@ -98,38 +25,45 @@ func (s *qmpServer) serve(ctx context.Context, listener net.Listener) {
 		if err != nil {
 			return
 		}
-		s.client(ctx, conn)
+		hangUp := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		client(conn)
+		hangUp()
+		_ = conn.Close()
 	}
 }
 
-func (s *qmpServer) client(ctx context.Context, conn net.Conn) {
-	defer func() { _ = conn.Close() }()
-	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer release()
+// question is a command as it comes over either socket.
+type question struct {
+	Execute   string          `json:"execute"`
+	Arguments json.RawMessage `json:"arguments"`
+	ID        any             `json:"id"`
+}
+
+// answer is what goes back for it.
+func (q question) answer(value any, err error) map[string]any {
+	msg := map[string]any{"return": value}
+	if err != nil {
+		msg = map[string]any{"error": map[string]string{"class": "GenericError", "desc": err.Error()}}
+	}
+	if q.ID != nil {
+		msg["id"] = q.ID
+	}
+	return msg
+}
+
+func (s *qmpServer) client(conn io.ReadWriter) {
 	reply := json.NewEncoder(conn)
 	const greeting = `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 9}, "package": "pve-qemu-kvm_9.2.0-5"}, "capabilities": []}}` + "\n"
-	if _, err := conn.Write([]byte(greeting)); err != nil {
+	if _, err := io.WriteString(conn, greeting); err != nil {
 		return
 	}
 	ready := false
 	for in := json.NewDecoder(conn); ; {
-		var ask struct {
-			Execute   string          `json:"execute"`
-			Arguments json.RawMessage `json:"arguments"`
-			ID        any             `json:"id"`
-		}
+		var ask question
 		if in.Decode(&ask) != nil {
 			return
 		}
-		answer, err := s.answer(&ready, ask.Execute, ask.Arguments)
-		msg := map[string]any{"return": answer}
-		if err != nil {
-			msg = map[string]any{"error": map[string]string{"class": "GenericError", "desc": err.Error()}}
-		}
-		if ask.ID != nil {
-			msg["id"] = ask.ID
-		}
-		if reply.Encode(msg) != nil {
+		if reply.Encode(ask.answer(s.answer(&ready, ask.Execute, ask.Arguments))) != nil {
 			return
 		}
 	}
@@ -144,4 +78,67 @@ func (s *qmpServer) answer(ready *bool, command string, arguments json.RawMessag
 		return nil, fmt.Errorf("Expecting capabilities negotiation with 'qmp_capabilities'") //nolint:staticcheck // QEMU's words
 	}
 	return s.handle(command, arguments)
+}
+
+// handle is the part of QMP that qm, the gate and the lab use.
+func (q *qemu) handle(command string, arguments json.RawMessage) (any, error) {
+	switch command {
+	case "block_set_io_throttle": // what made the stall that the scenario is made after (measured with a real QEMU)
+		var throttle struct{ BPS int64 }
+		if err := json.Unmarshal(arguments, &throttle); err != nil {
+			return nil, err
+		}
+		if throttle.BPS == 1 {
+			q.drive.Stall()
+		} else {
+			q.drive.Resume()
+		}
+		return struct{}{}, nil
+	case "system_reset":
+		q.restart(errReset)
+		return struct{}{}, nil
+	case "quit":
+		// Real QEMU answers first, so let the reply out.
+		time.AfterFunc(20*time.Millisecond, func() { q.end(errQuit) })
+		return struct{}{}, nil
+	default:
+		return q.tell(command)
+	}
+}
+
+type object = map[string]any
+
+// tell are the commands that change nothing.
+func (q *qemu) tell(command string) (any, error) {
+	limit := 0
+	if !q.drive.Stalled().IsZero() {
+		limit = 1
+	}
+	switch command {
+	case "query-status":
+		return object{"running": true, "singlestep": false, "status": "running"}, nil
+	case "query-version":
+		return object{"qemu": map[string]int{"major": 9, "minor": 2, "micro": 0}, "package": "pve-qemu-kvm_9.2.0-5"}, nil
+	case "query-blockstats":
+		c := q.drive.Counters()
+		return []any{object{"device": "drive-scsi0", "qdev": "scsi0", "stats": map[string]int64{
+			"wr_bytes": c.Bytes, "wr_operations": c.Writes, "flush_operations": c.Flushes, "idle_time_ns": c.Idle.Nanoseconds(),
+			"rd_bytes": 734003200, "rd_operations": 21877, "failed_wr_operations": 0, "failed_rd_operations": 0, "failed_flush_operations": 0,
+		}}}, nil
+	case "query-block":
+		inserted := object{"drv": "raw", "bps": limit, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+		return []any{object{"device": "drive-scsi0", "qdev": "scsi0", "io-status": "ok", "locked": false, "removable": false, "inserted": inserted}}, nil
+	case "query-block-jobs":
+		return []any{}, nil
+	case "query-iothreads":
+		return []any{object{"id": "iothread-virtioscsi0", "thread-id": os.Getpid()}}, nil
+	case "query-cpus-fast":
+		return []any{object{"cpu-index": 0, "thread-id": os.Getpid(), "target": "x86_64"}}, nil
+	case "query-chardev":
+		return []any{object{"label": "qga0", "filename": "unix:" + q.state.runFile(q.vm, "qga") + ",server=on", "frontend-open": q.agentRuns()}}, nil
+	case "screendump":
+		return nil, errors.New("There is no console to take a screendump from") //nolint:staticcheck // QEMU's words
+	default:
+		return nil, fmt.Errorf("The command %s has not been found", command) //nolint:staticcheck // QEMU's words
+	}
 }

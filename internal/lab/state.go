@@ -204,6 +204,15 @@ func authorized(key ssh.Signer) []byte { return ssh.MarshalAuthorizedKey(key.Pub
 // practised with, are also on disk.
 type keys struct{ gateClient, gateReadOnly, gateHost, vmClient, vmHost, watcher ssh.Signer }
 
+// vmHostKey is the guest's, for the process that plays it.
+func (s *state) vmHostKey() (ssh.Signer, error) {
+	data, err := os.ReadFile(s.path("keys", "vm_host"))
+	if err != nil {
+		return nil, err
+	}
+	return ssh.ParsePrivateKey(data)
+}
+
 func newKeys(s *state) (keys, error) {
 	var k keys
 	for _, to := range []struct {

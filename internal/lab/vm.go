@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bgbot/pve"
+	"bgbot/pve/qmp"
 )
 
 // checkLimit is how long the lab's own check in the guest may take. A healthy simulated guest needs some milliseconds, a
@@ -87,13 +88,14 @@ func (l *Lab) inject(ctx context.Context) error {
 	if !l.scenario.stall {
 		return nil
 	}
-	m, err := openMonitor(ctx, l.state.runFile(vmid, "qmp"), 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	m, err := qmp.Dial(ctx, l.state.runFile(vmid, "qmp"))
 	if err != nil {
 		return err
 	}
-	defer m.close()
-	throttle := map[string]any{"id": "scsi0", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
-	return m.do("block_set_io_throttle", throttle, nil)
+	throttle := object{"id": "scsi0", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+	return errors.Join(m.Do(ctx, "block_set_io_throttle", throttle, nil), m.Close())
 }
 
 // proveBroken refuses to start a drill without an incident.

@@ -15,6 +15,7 @@ type Drive struct {
 	writes   int64
 	bytes    int64
 	flushes  int64
+	waiting  int64
 	lastDone time.Time
 }
 
@@ -57,6 +58,7 @@ func (d *Drive) stalled() bool { return !d.since.IsZero() }
 // Counters are QEMU's block statistics.
 type Counters struct {
 	Writes, Bytes, Flushes int64
+	Waiting                int64         // requests under way
 	Idle                   time.Duration // since the last request completed
 }
 
@@ -64,30 +66,40 @@ type Counters struct {
 func (d *Drive) Counters() Counters {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Counters{Writes: d.writes, Bytes: d.bytes, Flushes: d.flushes, Idle: time.Since(d.lastDone)}
+	return Counters{Writes: d.writes, Bytes: d.bytes, Flushes: d.flushes, Waiting: d.waiting, Idle: time.Since(d.lastDone)}
 }
 
 // write waits until a request of n bytes completes, or for the cause of ctx's end.
 func (d *Drive) write(ctx context.Context, n int64) error {
 	d.mu.Lock()
-	flow := d.flow
-	d.mu.Unlock()
-	select {
-	case <-flow:
-	default:
-		select {
-		case <-flow:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.await(ctx); err != nil {
+		return err
+	}
 	d.writes++
 	d.flushes++
 	d.bytes += n
 	d.lastDone = time.Now()
 	return nil
+}
+
+// await needs mu, and lets go of it while requests hang.
+func (d *Drive) await(ctx context.Context) error {
+	flow := d.flow
+	d.waiting++
+	d.mu.Unlock()
+	defer func() { d.mu.Lock(); d.waiting-- }()
+	select {
+	case <-flow:
+		return nil
+	default:
+	}
+	select {
+	case <-flow:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Beat writes a little every interval, as the journal of an idle Linux does, until ctx is done.
