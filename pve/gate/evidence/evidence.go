@@ -56,8 +56,8 @@ type Probe struct {
 }
 
 const (
-	takeLimit   = 8700 * time.Millisecond // leaves 300 ms of the 9 s for a busy host
-	glanceLimit = 2300 * time.Millisecond
+	takeLimit   = 8500 * time.Millisecond // the rest of the 9 s is for what is handed over late, and for a busy host
+	glanceLimit = 2150 * time.Millisecond
 )
 
 // pace is how long a look lasts where it has to watch.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"bgbot/pve/gate/host"
 	"bgbot/pve/qmp"
 )
 
@@ -58,7 +59,7 @@ func (l *look) machine(ctx context.Context) finding {
 	began := time.Now()
 	var err error
 	for m.Tries < l.tries {
-		if m.Tries > 0 && !pause(ctx, retryAfter) {
+		if m.Tries > 0 && (l.hopeless() || !pause(ctx, retryAfter)) {
 			break
 		}
 		m.Tries++
@@ -77,6 +78,12 @@ func (l *look) machine(ctx context.Context) finding {
 		err = l.watch(ctx, m)
 	}
 	return finding{err: err, put: func(c *Capture) { c.Machine = m }}
+}
+
+// hopeless says that the process is stopped or killed: it answers nobody.
+func (l *look) hopeless() bool {
+	st, err := host.ReadStat(l.QEMU.Pid)
+	return err != nil || strings.Contains("TtZX", st.State)
 }
 
 // converse is the one long conversation: all that is asked once, the counters, and the picture last.
@@ -108,13 +115,20 @@ func (l *look) converse(ctx context.Context, m *Machine) error {
 			func() error { return l.shoot(ctx, mon) },
 		)
 	}
+	var refused error
 	for _, ask := range asked {
 		err := ask()
-		if _, no := errors.AsType[*qmp.CommandError](err); no {
-			m.Refused = append(m.Refused, line(err.Error()))
-		} else if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, qmp.ErrSilent), errors.Is(err, qmp.ErrGone), ctx.Err() != nil:
 			return err
+		default:
+			refused = err
+			m.Refused = append(m.Refused, line(err.Error()))
 		}
+	}
+	if m.Status == "" {
+		return refused // it is not a QEMU that talks there
 	}
 	if m.Status != "running" || m.Port == "closed" {
 		close(l.mute)

@@ -42,9 +42,12 @@ func (c *Capture) gather(ctx context.Context, probes []probe) {
 			back <- answer{f, i, time.Since(began)}
 		}()
 	}
-	for range probes {
+	done := ctx.Done()
+	var late <-chan time.Time
+	for left := len(probes); left > 0; {
 		select {
 		case a := <-back:
+			left--
 			c.Probes[a.i] = answered(probes[a.i].name, a.text, a.err, a.took)
 			if a.void {
 				c.Probes[a.i] = Probe{}
@@ -52,18 +55,21 @@ func (c *Capture) gather(ctx context.Context, probes []probe) {
 			if a.put != nil {
 				a.put(c)
 			}
-		case <-ctx.Done():
+		case <-done:
+			done, late = nil, time.After(grace)
+		case <-late:
 			return
 		}
 	}
 }
 
+const grace = 250 * time.Millisecond // for probes to hand over what they have when the time is up
+
 // bounded asks with a deadline, and survives a fault of our own: no evidence is worth more than the act that waits for it.
 func (p probe) bounded(ctx context.Context) (f finding) {
 	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()
-	const reserve = 300 * time.Millisecond // for a probe to word what it has when its own deadline has come
-	f, err := host.Within(p.limit+reserve, func() (f finding, err error) {
+	f, err := host.Within(p.limit+grace, func() (f finding, err error) {
 		defer func() {
 			if broken := recover(); broken != nil {
 				err = fmt.Errorf("the probe broke: %v", broken)

@@ -1,0 +1,33 @@
+package evidence_test
+
+import (
+	"context"
+	"testing"
+
+	"bgbot/pve"
+	"bgbot/pve/gate/evidence"
+)
+
+func benchmark(b *testing.B, look func(evidence.Subject), set func(*stage)) {
+	s := newStage(b)
+	set(s)
+	for b.Loop() {
+		look(s.Subject)
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/op")
+}
+
+func takeIt(s evidence.Subject)   { evidence.Take(context.Background(), s, "c81f", pve.Cycle) }
+func glanceIt(s evidence.Subject) { evidence.Glance(context.Background(), s) }
+
+func wedge(s *stage) {
+	s.freeze()
+	s.socket("qmp", silent)
+	s.socket("qga", silent)
+	s.qm("exec sleep 600")
+}
+
+func BenchmarkTakeHealthy(b *testing.B)   { benchmark(b, takeIt, func(s *stage) { s.well() }) }
+func BenchmarkTakeWedged(b *testing.B)    { benchmark(b, takeIt, wedge) }
+func BenchmarkGlanceHealthy(b *testing.B) { benchmark(b, glanceIt, func(s *stage) { s.well() }) }
+func BenchmarkGlanceWedged(b *testing.B)  { benchmark(b, glanceIt, wedge) }
