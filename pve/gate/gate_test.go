@@ -128,18 +128,30 @@ func TestStatusTellsAnInterruptedChange(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	began := time.Now().Add(-3 * time.Minute).UTC()
-	line, err := json.Marshal(map[string]any{
-		"op": "c81f", "verb": "cycle", "key": "bgbot", "began": began, "step": "start", "state": "start",
-		"since": began, "after": "stopped", "gate": map[string]any{"pid": os.Getpid(), "start": 1}, // another process's start
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.file("state/102.jsonl", string(line)+"\n") // as after a reboot: nothing in the run folder
-	r := h.run("status")
-	const want = "cycle by bgbot, op c81f was interrupted after `stopped`, 3 min 0 s ago; say start to finish it"
-	if r.result.LastOp != want || !strings.HasSuffix(r.result.Text, "\nLast: "+want) {
-		t.Errorf("got %q, want %q", r.result.LastOp, want)
+	for _, was := range []struct{ verb, after, mend string }{
+		{"cycle", "verdict", "say cycle to begin again"},
+		{"cycle", "stop", "say cycle to begin again"},
+		{"cycle", "stopped", "say start to finish it"},
+		{"cycle", "start", "qm start had come back, so look whether the VM is up"},
+		{"cycle", "writes", "qm start had come back, so look whether the VM is up"},
+		{"start", "stopped", "say start to finish it"},
+		{"start", "qmp", "qm start had come back, so look whether the VM is up"},
+		{"stop", "stop", "say stop to finish it"},
+		{"reset", "reset", "it may or may not have been reset; say reset again if it is still dead"},
+	} {
+		line, err := json.Marshal(map[string]any{
+			"op": "c81f", "verb": was.verb, "key": "bgbot", "began": began, "step": "some", "state": "start",
+			"since": began, "after": was.after, "gate": map[string]any{"pid": os.Getpid(), "start": 1}, // another process's start
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.file("state/102.jsonl", string(line)+"\n") // as after a reboot: nothing in the run folder
+		r := h.run("status")
+		want := was.verb + " by bgbot, op c81f was interrupted after `" + was.after + "`, 3 min "
+		if got := r.result.LastOp; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, " s ago; "+was.mend) || !strings.HasSuffix(r.result.Text, "\nLast: "+got) {
+			t.Errorf("got %q, want %q… and %q", got, want, was.mend)
+		}
 	}
 }
 

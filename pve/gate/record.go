@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"bgbot/pve"
@@ -79,7 +80,7 @@ func (r record) mend() string {
 		return "it may or may not have been reset; say reset again if it is still dead"
 	case r.Verb == string(pve.Stop):
 		return "say stop to finish it"
-	case r.After == "start" || r.After == "running":
+	case slices.Contains([]string{"start", "process", "qmp", "writes", "ssh", "agent"}, r.After):
 		return "qm start had come back, so look whether the VM is up"
 	case r.After == "stopped" || r.Verb == string(pve.Start):
 		return "say start to finish it"
