@@ -163,6 +163,9 @@ func (p *pin) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 	}
 	wrong := p.host.unreachable(HostKeyChanged, err)
 	wrong.Want, wrong.Got = ssh.FingerprintSHA256(want), ssh.FingerprintSHA256(key)
+	if p.host.HostKey != nil {
+		wrong.Presented = key
+	}
 	p.wrong.Store(wrong)
 	return wrong
 }

@@ -34,8 +34,9 @@ type Unreachable struct {
 	Why  Why
 	Err  error
 
-	Want, Got string // of a changed host key: the SHA256 fingerprints; Got is empty when no key of the type is offered
-	byCA      bool   // Want is an authority
+	Want, Got string        // of a changed host key: the SHA256 fingerprints; Got is empty when no key of the type is offered
+	Presented ssh.PublicKey // the key of Got, where the wanted one is pinned; else nil
+	byCA      bool          // Want is an authority
 }
 
 func (e *Unreachable) Error() string { return fmt.Sprintf("%s: %s: %v", e.Host, e.Why, e.Err) }

@@ -14,6 +14,7 @@ type Confirmation struct {
 	Nonce     string
 	Code      string // what a person may type instead
 	Verb      string
+	Subject   string // what it is about, when that is not the VM
 	VMID      int
 	Place     Place
 	Card      string // the id of the message that asks
@@ -49,24 +50,24 @@ type confirmationKey string
 const (
 	// The condition is the disk's say: a use that is there is never undone or replaced.
 	upsertConfirmation = `insert into confirmations
-(nonce, code, verb, vmid, chat, channel, thread, card, requester, origin, session, made, expires, used, used_by, outcome)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (nonce) do update set
+(nonce, code, verb, subject, vmid, chat, channel, thread, card, requester, origin, session, made, expires, used, used_by, outcome)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (nonce) do update set
 card = excluded.card, used = excluded.used, used_by = excluded.used_by, outcome = excluded.outcome
 where confirmations.outcome = '' or (confirmations.outcome = excluded.outcome
 and confirmations.used = excluded.used and confirmations.used_by = excluded.used_by)`
-	selectConfirmations = `select nonce, code, verb, vmid, chat, channel, thread, card, requester, origin, session,
+	selectConfirmations = `select nonce, code, verb, subject, vmid, chat, channel, thread, card, requester, origin, session,
 made, expires, used, used_by, outcome from confirmations `
 )
 
 func confirmationWrite(c Confirmation) *write {
 	return newWrite(confirmationKey(c.Nonce), consent, upsertConfirmation,
-		c.Nonce, c.Code, c.Verb, c.VMID, c.Place.Chat, c.Place.Channel, c.Place.Thread, c.Card, c.Requester, c.Origin, c.Session,
+		c.Nonce, c.Code, c.Verb, c.Subject, c.VMID, c.Place.Chat, c.Place.Channel, c.Place.Thread, c.Card, c.Requester, c.Origin, c.Session,
 		nanos(c.Made), nanos(c.Expires), nanos(c.Used), c.UsedBy, c.Outcome)
 }
 
 func scanConfirmation(row scanner) (c Confirmation, err error) {
 	var made, expires, used int64
-	err = row.Scan(&c.Nonce, &c.Code, &c.Verb, &c.VMID, &c.Place.Chat, &c.Place.Channel, &c.Place.Thread, &c.Card,
+	err = row.Scan(&c.Nonce, &c.Code, &c.Verb, &c.Subject, &c.VMID, &c.Place.Chat, &c.Place.Channel, &c.Place.Thread, &c.Card,
 		&c.Requester, &c.Origin, &c.Session, &made, &expires, &used, &c.UsedBy, &c.Outcome)
 	c.Made, c.Expires, c.Used = instant(made), instant(expires), instant(used)
 	return c, err

@@ -9,7 +9,7 @@ import (
 // load reads what is open or recent; what memory knows already is newer.
 func (s *Store) load() error {
 	for _, part := range []func() error{
-		s.loadMessages, s.loadThreads, s.loadTurns, s.loadConfirmations, s.loadOperations, s.loadCursors,
+		s.loadMessages, s.loadThreads, s.loadTurns, s.loadConfirmations, s.loadOperations, s.loadCursors, s.loadHostKeys,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -39,6 +39,9 @@ func (s *Store) rewrite() {
 	}
 	for k, v := range s.cursors.values() {
 		s.enqueue(cursorWrite(k, v))
+	}
+	for _, k := range s.hostKeys {
+		s.enqueue(hostKeyWrite(k))
 	}
 }
 

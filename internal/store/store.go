@@ -81,6 +81,7 @@ type Store struct {
 	confirmations recent[string, Confirmation]
 	operations    recent[string, Operation]
 	cursors       recent[cursorKey, string]
+	hostKeys      map[int]HostKey // by VM
 }
 
 // How many rows are held in memory; what is open or not yet written is held beyond that. Measured: with all these
@@ -109,6 +110,8 @@ func newStore(path string, log *slog.Logger) *Store {
 		queue:   queue{most: mostWaiting, latest: make(map[any]*write)},
 		health:  health{broken: make(chan struct{})},
 		turns:   make(map[string]Turn),
+
+		hostKeys: make(map[int]HostKey),
 	}
 	s.messages = newRecent[messageKey, struct{}](messagesHeld, func(k messageKey, _ struct{}) bool { return s.queue.has(k) })
 	s.threads = newRecent[Place, Thread](threadsHeld, func(k Place, _ Thread) bool { return s.queue.has(threadKey(k)) })

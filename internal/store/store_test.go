@@ -164,7 +164,7 @@ func TestWhatWasKeptSurvivesARestart(t *testing.T) {
 	turn.Live, turn.Doing = "live-1", "ssh devvm 'dmesg -T'"
 
 	open := Confirmation{
-		Nonce: "n1", Code: "4F7Q", Verb: "cycle", VMID: 102, Place: here, Requester: "slack:U1", Origin: "person",
+		Nonce: "n1", Code: "4F7Q", Verb: "cycle", Subject: "x", VMID: 102, Place: here, Requester: "slack:U1", Origin: "person",
 		Session: "5d2c", Made: at(5), Expires: at(7),
 	}
 	s.AddConfirmation(ctx, open)

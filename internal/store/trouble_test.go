@@ -213,6 +213,7 @@ func TestAFileThatVanishesIsWrittenAnewFromMemory(t *testing.T) {
 			n.before()
 			release := hang(n.s)
 			n.s.BeginTurn(t.Context(), Turn{ID: "waits", Place: there, Began: at(1)})
+			n.s.AcceptHostKey(t.Context(), HostKey{VMID: 102, Key: "ssh-ed25519 BBBB", At: at(1)})
 			if err := vanish(n.s.path); err != nil {
 				t.Fatal(err)
 			}
@@ -229,6 +230,8 @@ func TestAFileThatVanishesIsWrittenAnewFromMemory(t *testing.T) {
 			same(t, "confirmations", len(s.OpenConfirmations(ctx, at(1))), 2)
 			same(t, "operations", len(s.OpenOperations(ctx)), 1)
 			same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "1")
+			key, _ := s.HostKey(ctx, 102)
+			same(t, "host key", key.Key, "ssh-ed25519 BBBB")
 			same(t, "records", texts(t, s, "order by text"), []string{"after", "the file was moved or deleted while bgbot ran; this is a new one"})
 		})
 	}
