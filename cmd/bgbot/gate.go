@@ -209,7 +209,7 @@ func (g *gateInstall) run(ctx context.Context) (int, error) {
 	if err := g.early(); err != nil {
 		return exitUsage, err
 	}
-	release, err := g.identities()
+	release, err := g.identities(ctx)
 	if err != nil {
 		return exitUsage, err
 	}
@@ -382,9 +382,9 @@ func readLine(in *os.File) string {
 }
 
 // identities finds the keys of the person who installs.
-func (g *gateInstall) identities() (release func(), err error) {
+func (g *gateInstall) identities(ctx context.Context) (release func(), err error) {
 	if g.identity == "" {
-		g.signers, release, err = install.Identities(g.getenv("SSH_AUTH_SOCK"), g.getenv("HOME"), sshagent.ReadKey)
+		g.signers, release, err = install.Identities(ctx, g.getenv("SSH_AUTH_SOCK"), g.getenv("HOME"), sshagent.ReadKey)
 		return release, err
 	}
 	signer, err := sshagent.ReadKey(g.identity)

@@ -127,13 +127,9 @@ type program struct {
 
 func (p program) what() string { return p.path }
 
+// paste relies on the copy of [Plan.String]. A running program cannot be written over, but replaced.
 func (p program) paste() string {
-	from := p.program.File
-	if from == "" {
-		from = "pve-gate"
-	}
-	// A running program cannot be written over, but replaced.
-	return fmt.Sprintf("# first, from your machine: scp %s root@HOST:%s.new\nchmod 755 %s.new && mv -f %s.new %s", Quote(from), p.path, p.path, p.path, p.path)
+	return fmt.Sprintf("chmod 755 %s.new && mv -f %s.new %s", p.path, p.path, p.path)
 }
 
 func (p program) check(ctx context.Context, m *Machine) (state, string, error) {

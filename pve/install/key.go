@@ -61,6 +61,9 @@ func makeKey(file, comment string) (ssh.Signer, error) {
 		return nil, err
 	}
 	public := file + ".pub"
+	if _, err := os.Lstat(file); err == nil {
+		return nil, unwritten(file, fs.ErrExist)
+	}
 	if _, err := os.Lstat(public); err == nil {
 		return nil, problem("%s exists without %s. Move it away, or bring its private key.", public, file)
 	}

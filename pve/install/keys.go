@@ -43,28 +43,27 @@ func (k keys) paste() string {
 	return strings.Join(lines, "\n")
 }
 
-// where is the file, and the folder that it should lie in.
-func (k keys) where(ctx context.Context, m *Machine) (file, dir string, err error) {
+// where is the file; "" if there is no such user.
+func (k keys) where(ctx context.Context, m *Machine) (string, error) {
 	home := k.home
 	if home == "" {
 		a, err := m.account(ctx, k.user)
 		if err != nil {
-			return "", "", err
+			return "", err
 		}
 		if home = a.home; home == "" {
-			return "", "", nil
+			return "", nil
 		}
 		if path.Clean(home) != home || !path.IsAbs(home) || home == "/" {
-			return "", "", problem("the home of %s on %s is %q; give the user a folder of its own.", k.user, m.at(), home)
+			return "", problem("the home of %s on %s is %q; give the user a folder of its own.", k.user, m.at(), home)
 		}
 	}
-	dir = home + "/.ssh"
-	return dir + "/authorized_keys", dir, nil
+	return home + "/.ssh/authorized_keys", nil
 }
 
 // see reads the file and says what it would be with our block in it.
 func (k keys) see(ctx context.Context, m *Machine) (file string, seen sight, want []byte, err error) {
-	file, _, err = k.where(ctx, m)
+	file, err = k.where(ctx, m)
 	if err != nil || file == "" {
 		return file, sight{kind: "absent"}, []byte(k.block.text()), err
 	}
@@ -131,7 +130,7 @@ func (k keys) make(ctx context.Context, m *Machine) (string, error) {
 }
 
 func (k keys) remove(ctx context.Context, m *Machine) (state, string, error) {
-	file, _, err := k.where(ctx, m)
+	file, err := k.where(ctx, m)
 	if err != nil || file == "" {
 		return absent, "", err
 	}
@@ -152,7 +151,7 @@ func (k keys) remove(ctx context.Context, m *Machine) (state, string, error) {
 
 // others are the VMs that have a block of ours on the machine too.
 func (k keys) others(ctx context.Context, m *Machine) ([]string, error) {
-	file, _, err := k.where(ctx, m)
+	file, err := k.where(ctx, m)
 	if err != nil || file == "" {
 		return nil, err
 	}

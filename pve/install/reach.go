@@ -40,8 +40,8 @@ const agentLimit = 10 * time.Second
 
 // Identities finds the keys of the person who installs: those of the SSH agent at the socket, else ~/.ssh/id_* without a
 // passphrase, read by read. Release is to be called when no login is wanted any more.
-func Identities(socket, home string, read func(file string) (ssh.Signer, error)) (signers []ssh.Signer, release func(), err error) {
-	if signers, release = agentKeys(socket); len(signers) > 0 {
+func Identities(ctx context.Context, socket, home string, read func(file string) (ssh.Signer, error)) (signers []ssh.Signer, release func(), err error) {
+	if signers, release = agentKeys(ctx, socket); len(signers) > 0 {
 		return signers, release, nil
 	}
 	for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
@@ -56,11 +56,12 @@ func Identities(socket, home string, read func(file string) (ssh.Signer, error))
 }
 
 // agentKeys are the keys of an SSH agent, if it has any.
-func agentKeys(socket string) ([]ssh.Signer, func()) {
+func agentKeys(ctx context.Context, socket string) ([]ssh.Signer, func()) {
 	if socket == "" {
 		return nil, nil
 	}
-	conn, err := net.DialTimeout("unix", socket, agentLimit)
+	dialer := net.Dialer{Timeout: agentLimit}
+	conn, err := dialer.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, nil
 	}

@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -83,7 +84,7 @@ func (d sshd) check(ctx context.Context, m *Machine) (state, string, error) {
 	case s.exit != 0:
 		return isOther, "sshd does not say what it would do: " + lastLine(s.err), nil
 	case !slices.Contains(strings.Split(string(s.out), "\n"), "clientaliveinterval 15"):
-		return isOther, "sshd does not heed it: sshd_config does not include it, or says otherwise before it does", nil
+		return isOther, "sshd does not heed it", nil
 	}
 	return isOK, "", nil
 }
@@ -101,8 +102,6 @@ func (d sshd) make(ctx context.Context, m *Machine) (string, error) {
 		return "", problem("sshd on %s has no %s; leave --sshd out and put the printed lines into its sshd_config.", m.at(), path.Dir(d.path))
 	case seen.kind != "absent" && !ours(seen.content):
 		return "", problem("%s on %s was made by somebody else; move it away, then run this again.", d.path, m.at())
-	case string(seen.content) == d.content:
-		return "", problem("sshd on %s does not heed %s. Its sshd_config must say, before any Match: Include %s/*.conf", m.at(), d.path, path.Dir(d.path))
 	}
 	if err := d.swap(ctx, m, []byte(d.content)); err != nil {
 		return "", err
@@ -112,7 +111,11 @@ func (d sshd) make(ctx context.Context, m *Machine) (string, error) {
 	if err != nil {
 		return "", problem("With %s there is no new login at %s, so it was taken back.%s %s", d.path, m.at(), and(d.swap(ctx, m, seen.content)), sentence(err))
 	}
-	return "sshd has read it", again.Close()
+	_ = again.Close() // it was only to see
+	if is, why, err := d.check(ctx, m); err != nil || is != isOK {
+		return "", errors.Join(err, problem("%s on %s is in place, but %s. Its sshd_config must say, before any Match: Include %s/*.conf", d.path, m.at(), why, path.Dir(d.path)))
+	}
+	return "sshd has read it", nil
 }
 
 // and is what became of taking something back, if that failed as well.

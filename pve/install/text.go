@@ -1,8 +1,10 @@
 package install
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -16,7 +18,7 @@ func (p Plan) String() string {
 	for _, w := range p.Warnings {
 		line("# ⚠ %s", w)
 	}
-	line("\n# ━━ 1. On this machine: the keys of the bot. The private ones stay here.")
+	line("\n# ━━ 1. On this machine: the keys of the bot, whose private halves stay here, and the gate to the host")
 	for _, k := range []struct {
 		Key
 		name, what string
@@ -29,10 +31,9 @@ func (p Plan) String() string {
 			line("# %s is there, for the %s: %s", k.File, k.what, ssh.FingerprintSHA256(k.Signer.PublicKey()))
 		}
 	}
+	line("scp -P %d %s root@%s:%s.new", p.Host.Port(), Quote(cmp.Or(p.Program.File, "pve-gate")), bracketed(p.Host.Addr()), p.host[0].what())
 	line("\n# ━━ 2. On the Proxmox host, as root@%s", p.Host.Addr())
-	about := map[string]string{}
 	for _, it := range p.host {
-		about[it.what()] = p.about(it)
 		line("\n# %s\n%s", p.about(it), it.paste())
 	}
 	if !p.SSHD {
@@ -98,6 +99,14 @@ host key at each rebuild with a key of your own, and give that as ssh.host_ca in
   HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
   # in bgbot.yaml: ssh.host_ca is the text of host_ca.pub
 `, p.VM, p.VM, p.Guest.Addr())
+}
+
+// bracketed is an address as scp wants it.
+func bracketed(ip netip.Addr) string {
+	if ip.Is6() {
+		return "[" + ip.String() + "]"
+	}
+	return ip.String()
 }
 
 func keyscan(address string) string {

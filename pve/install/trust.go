@@ -39,19 +39,19 @@ func (t Trust) hostKey(ctx context.Context, l Login) (key ssh.PublicKey, by stri
 	if key, err = l.scan(ctx); err != nil {
 		return nil, "", err
 	}
-	print := ssh.FingerprintSHA256(key)
+	fingerprint := ssh.FingerprintSHA256(key)
 	switch {
-	case slices.Contains(t.Accept, print):
+	case slices.Contains(t.Accept, fingerprint):
 		return key, "--accept-host-key", nil
 	case len(t.Accept) > 0:
-		return nil, "", problem("%s shows the host key %s, which --accept-host-key does not name. Nothing was sent.", l.at(), print)
-	case t.Ask != nil && t.Ask(l.at(), print):
+		return nil, "", problem("%s shows the host key %s, which --accept-host-key does not name. Nothing was sent.", l.at(), fingerprint)
+	case t.Ask != nil && t.Ask(l.at(), fingerprint):
 		return key, "you", nil
 	case t.Ask != nil:
 		return nil, "", problem("The host key of %s was not accepted. Nothing was done.", l.at())
 	}
 	return nil, "", problem("Nobody knows %s yet. Its host key is %s. Compare it at its console "+
-		"(ssh-keygen -lf /etc/ssh/ssh_host_%s_key.pub), then say --accept-host-key %s.", l.at(), print, shortType(key), print)
+		"(ssh-keygen -lf /etc/ssh/ssh_host_%s_key.pub), then say --accept-host-key %s.", l.at(), fingerprint, shortType(key), fingerprint)
 }
 
 // known looks the machine up in known_hosts. ed25519 is preferred, then the order of the file.

@@ -1,0 +1,465 @@
+package install_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"bgbot/internal/sshdtest"
+	"bgbot/pve/install"
+)
+
+// refused breaks something, wants Apply to fail with that sentence and to change nothing, and mends it again.
+func (r *rig) refused(want string, breaks func()) {
+	r.t.Helper()
+	o, saved := r.options, r.t.TempDir()+"/saved"
+	r.host.shell("cp -a " + r.host.root + " " + saved)
+	defer func() {
+		r.options = o
+		r.host.shell("rm -rf " + r.host.root + " && cp -a " + saved + " " + r.host.root)
+	}()
+	breaks()
+	before := r.host.tree()
+	_, _, err := r.work(r.options).Apply(r.context())
+	r.sentence(err, strings.ReplaceAll(want, "GATE", r.options.Program.File))
+	if after := r.host.tree(); after != before {
+		r.t.Errorf("something was changed:\n%s\nbefore:\n%s", after, before)
+	}
+	if left := r.host.leftovers(); len(left) > 0 {
+		r.t.Errorf("left behind: %v", left)
+	}
+}
+
+// sentence wants exactly these words. HOST and VM stand for the machines' names and addresses, ROOT for the far folder.
+func (r *rig) sentence(err error, want string) {
+	r.t.Helper()
+	if err == nil {
+		r.t.Fatalf("no error; want %q", want)
+	}
+	said, ok := errors.AsType[interface {
+		error
+		UserMessage() string
+	}](err)
+	if !ok {
+		r.t.Fatalf("%v has no words for a person", err)
+	}
+	got := strings.ReplaceAll(said.UserMessage(), r.host.root, "ROOT")
+	got = strings.ReplaceAll(got, fmt.Sprintf("the Proxmox host (%s)", r.host.address()), "HOST")
+	if r.vm != nil {
+		got = strings.ReplaceAll(got, fmt.Sprintf("devvm (%s)", r.vm.address()), "VM")
+	}
+	if got != want {
+		r.t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestBrokenHosts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.apply(r.options)
+	r.host.cluster()
+	gate, keys := r.host.at("usr/local/sbin/pve-gate"), "etc/pve/priv/authorized_keys"
+	r.host.write(keys, foreign)
+	r.vm = nil // nothing here gets that far
+	for _, c := range []struct {
+		name, want string
+		breaks     func()
+	}{
+		{
+			"a machine that is no Proxmox host", "HOST has no qm, so it is no Proxmox host. Is --host right?",
+			func() { r.host.must(os.Remove(r.host.at("usr/sbin/qm"))) },
+		},
+		{
+			"another processor", "HOST is aarch64, but GATE is for x86_64. Name the right pve-gate with --binary.",
+			func() {
+				r.host.must(os.Remove(gate))
+				r.host.program("uname", `[ "$1" = -m ] && echo aarch64 || echo Linux`)
+			},
+		},
+		{
+			"a full disk", "the disk is full at ROOT/usr/local/sbin/pve-gate on HOST; what stood there is as it was. Make room, then run this again.",
+			func() {
+				r.host.must(os.Remove(gate))
+				r.host.program("chmod", `echo "chmod: cannot access: No space left on device" >&2; exit 1`)
+			},
+		},
+		{
+			"half of it arrives", "ROOT/usr/local/sbin/pve-gate on HOST did not arrive whole; nothing was replaced. Run this again.",
+			func() {
+				r.host.must(os.Remove(gate))
+				r.host.program("cat", "head -c 4096")
+			},
+		},
+		{
+			"a disk that the kernel has closed", "the file system of ROOT/etc/logrotate.d/pve-gate on HOST is read-only, which the kernel does after an error of the disk (see dmesg there); nothing was changed.",
+			func() {
+				r.host.must(os.Remove(r.host.at("etc/logrotate.d/pve-gate")))
+				r.host.program("mktemp", `echo "mktemp: failed to create file via template: Read-only file system" >&2; exit 1`)
+			},
+		},
+		{
+			"a cluster without quorum",
+			"ROOT/etc/pve/priv/authorized_keys on HOST cannot be written: /etc/pve is read-only while the cluster has no quorum (`pvecm status`). What stood there is as it was. Run this again when there is quorum.",
+			func() {
+				r.host.program("mktemp", `case $1 in */etc/pve/*) echo "mktemp: failed to create file: Permission denied" >&2; exit 1;; esac; exec /usr/bin/mktemp "$@"`)
+			},
+		},
+		{
+			"/etc/pve is not mounted",
+			"ROOT/root/.ssh/authorized_keys on HOST points to ROOT/etc/pve/priv/authorized_keys, which is not there. On a Proxmox host that is /etc/pve without its file system: see `systemctl status pve-cluster`.",
+			func() { r.host.must(os.RemoveAll(r.host.at("etc/pve/priv"))) },
+		},
+		{
+			"a protected file", "ROOT/etc/pve/priv/authorized_keys on HOST is protected (mv: cannot move: Operation not permitted), perhaps by chattr +i; nothing was changed.",
+			func() { r.host.program("mv", `echo "mv: cannot move: Operation not permitted" >&2; exit 1`) },
+		},
+		{
+			"a block without its end",
+			"ROOT/root/.ssh/authorized_keys on HOST: the comments around bgbot's block vm102 do not fit together (1 begin, 0 end); remove the block by hand, then run this again",
+			func() { r.host.write(keys, "# bgbot vm102 begin: cut\n"+foreign) },
+		},
+		{
+			"the key is let in by another line",
+			"line 7 of ROOT/root/.ssh/authorized_keys on HOST lets the bot's key in as well, outside of bgbot's block, and sshd takes the first line that fits. Remove that line, then run this again.",
+			func() {
+				r.host.write(keys, foreign+"\n"+string(ssh.MarshalAuthorizedKey(r.options.GateKey.Signer.PublicKey())))
+			},
+		},
+		{
+			"a file of somebody else", "ROOT/etc/logrotate.d/pve-gate on HOST was made by somebody else; compare it with the printed plan and move it away, then run this again.",
+			func() { r.host.write("etc/logrotate.d/pve-gate", "/var/log/pve-gate/* { daily }\n") },
+		},
+		{
+			"a folder in the way", "ROOT/etc/logrotate.d/pve-gate on HOST is no file; move it away, then run this again.",
+			func() {
+				r.host.must(os.Remove(r.host.at("etc/logrotate.d/pve-gate")))
+				r.host.must(os.Mkdir(r.host.at("etc/logrotate.d/pve-gate"), 0o755))
+			},
+		},
+	} {
+		t.Log(c.name)
+		r.refused(c.want, c.breaks)
+	}
+}
+
+func TestBrokenVMs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.apply(r.options)
+	for _, c := range []struct {
+		name, want string
+		breaks     func()
+	}{
+		{
+			"no sudo on the VM", "VM has no visudo; install sudo there, then run this again.",
+			func() {
+				r.host.must(os.RemoveAll(r.host.at("etc/sudoers.d")))
+				r.host.must(os.Remove(r.host.at("usr/bin/visudo")))
+			},
+		},
+		{
+			"a user of somebody else", "the user breakglass on VM was made by somebody else and does not fit: its shell is /usr/sbin/nologin. Mend it there, or name another with --user.",
+			func() {
+				r.host.write("etc/passwd", "breakglass:x:1001:1001:,,,:/home/x:/usr/sbin/nologin\n")
+			},
+		},
+		{
+			"another name of root", "the user breakglass on VM was made by somebody else and does not fit: it is another name of root. Mend it there, or name another with --user.",
+			func() { r.host.write("etc/passwd", "breakglass:x:0:0::/root:/bin/bash\n") },
+		},
+		{
+			"no home", `the home of breakglass on VM is "/"; give the user a folder of its own.`,
+			func() { r.host.write("etc/passwd", "breakglass:x:1001:1001:,,,:/:/bin/bash\n") },
+		},
+		{
+			"a symlink in the home", `ROOT/home/breakglass/.ssh/authorized_keys on VM is a symlink to "/etc/shadow"; make it a file, then run this again.`,
+			func() {
+				path := r.host.at("home/breakglass/.ssh/authorized_keys")
+				r.host.must(os.Remove(path))
+				r.host.must(os.Symlink("/etc/shadow", path))
+			},
+		},
+	} {
+		t.Log(c.name)
+		r.refused(c.want, c.breaks)
+	}
+	// A user that was there before is used, and stays.
+	r.remove(r.options)
+	r.host.write("etc/passwd", "breakglass:x:1001:1001:somebody:"+r.host.at("home/breakglass")+":/bin/bash\n")
+	r.says(r.apply(r.options), "✓ unchanged  user breakglass", "it was there before; left as it is")
+	r.says(r.remove(r.options), "✓ removed    ~breakglass/.ssh/authorized_keys", "- kept       user breakglass", "it was there before")
+
+	r.host.write("etc/passwd", "")
+	r.apply(r.options)
+	r.host.write("user-busy", "")
+	err := r.work(r.options).Remove(r.context())
+	r.sentence(err, "the user breakglass on VM stays: userdel: user breakglass is currently used by process 4711")
+}
+
+// cluster makes authorized_keys what it is on a Proxmox host.
+func (m *machine) cluster() {
+	m.t.Helper()
+	m.write("etc/pve/priv/authorized_keys", m.read("root/.ssh/authorized_keys"))
+	m.must(os.Remove(m.at("root/.ssh/authorized_keys")))
+	m.must(os.Symlink(m.at("etc/pve/priv/authorized_keys"), m.at("root/.ssh/authorized_keys")))
+}
+
+func TestTheSymlinkOfAProxmoxHostStays(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.host.cluster()
+	// Its file system has one mode and one owner, and refuses to be told even those.
+	r.host.program("chmod", `case $2 in */etc/pve/*) echo "chmod: Operation not permitted" >&2; exit 1;; esac; exec /usr/bin/chmod "$@"`)
+	r.host.program("chown", `case $2 in */etc/pve/*) echo "chown: Operation not permitted" >&2; exit 1;; esac; exec /usr/bin/chown "$@"`)
+	r.says(r.apply(r.options), "✓ made       ROOT/root/.ssh/authorized_keys", "2 keys, in ROOT/etc/pve/priv/authorized_keys")
+	if to, err := os.Readlink(r.host.at("root/.ssh/authorized_keys")); err != nil || to != r.host.at("etc/pve/priv/authorized_keys") {
+		t.Errorf("the symlink: %q, %v", to, err)
+	}
+	if _, exit := knock(t, r.host, r.options.GateKey, nil, "status"); exit != 0 {
+		t.Errorf("the key: exit %d", exit)
+	}
+	r.says(r.remove(r.options), "✓ removed    ROOT/root/.ssh/authorized_keys")
+	if got := r.host.read("etc/pve/priv/authorized_keys"); got != foreign {
+		t.Errorf("the other lines:\n%q", got)
+	}
+}
+
+func TestSomebodyElseWritesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	keys := r.host.at("root/.ssh/authorized_keys")
+	r.host.program("mktemp", `case $1 in */.ssh/*) echo "# another node" >>`+keys+`;; esac; exec /usr/bin/mktemp "$@"`)
+	_, _, err := r.work(r.options).Apply(r.context())
+	r.sentence(err, "ROOT/root/.ssh/authorized_keys on HOST was changed by somebody else just now; nothing was replaced. Run this again.")
+	if got := r.host.read("root/.ssh/authorized_keys"); got != foreign+"# another node\n" {
+		t.Errorf("the file:\n%q", got)
+	}
+}
+
+func TestCheckGoesOnAfterWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.apply(r.options)
+	r.host.write("root/.ssh/authorized_keys", "# bgbot vm102 begin: cut\n")
+	r.host.must(os.Chmod(r.host.at("var/log/pve-gate"), 0o755))
+	r.host.write("etc/sudoers.d/bgbot-breakglass", "")
+	good, said := r.check(r.options)
+	if good {
+		t.Error("all is well?")
+	}
+	r.says(said, "✓ ok         ROOT/usr/local/sbin/pve-gate", "✗ differs    ROOT/var/log/pve-gate", "mode 755 instead of 700",
+		"✗ differs    ROOT/root/.ssh/authorized_keys", "do not fit together",
+		"✗ failed     status through the gate", "refuses our key",
+		"✗ differs    ROOT/etc/sudoers.d/bgbot-breakglass", "somebody else made it",
+		"✗ failed     sudo of breakglass", "sudo: a password is required",
+		"✓ ok         login with the new key")
+}
+
+func TestSSHDIsAskedFirstAndTakenBack(t *testing.T) {
+	t.Parallel()
+	const file = "etc/ssh/sshd_config.d/50-bgbot.conf"
+	r := newRig(t)
+	r.host.sshdConfig()
+	r.apply(r.options)
+	r.options.SSHD = true
+	for _, c := range []struct {
+		name, want string
+		breaks     func()
+	}{
+		{
+			"its configuration is broken already", "sshd on HOST refuses its own configuration already, so it was not touched: ROOT/etc/ssh/sshd_config: terminating, 1 bad configuration options",
+			func() { r.host.write("etc/ssh/sshd_config", r.host.read("etc/ssh/sshd_config")+"Nonsense yes\n") },
+		},
+		{
+			"it refuses the new file", "sshd on HOST does not take ROOT/" + file + ": ROOT/" + file + ": terminating, 1 bad configuration options. It was taken back.",
+			func() {
+				r.options.OpenSSH = "99.1" // it is not
+				r.host.program("sshd", `sed -i "s/^PerSourcePenaltyExemptList/Nonsense/" `+r.host.at(file)+` 2>/dev/null; exec /usr/sbin/sshd "$@"`)
+			},
+		},
+		{
+			"it is not reloaded", "sshd on HOST could not be told to read ROOT/" + file + ": Job for ssh.service failed.. It was taken back.",
+			func() { r.host.write("no-reload", "") },
+		},
+		{
+			"it has no such folder", "sshd on HOST has no ROOT/etc/ssh/sshd_config.d; leave --sshd out and put the printed lines into its sshd_config.",
+			func() { r.host.must(os.Remove(r.host.at("etc/ssh/sshd_config.d"))) },
+		},
+	} {
+		t.Log(c.name)
+		r.refused(c.want, c.breaks)
+	}
+
+	_, own, _ := strings.Cut(r.host.read("etc/ssh/sshd_config"), "\n")
+	r.host.write("etc/ssh/sshd_config", own)
+	_, _, err := r.work(r.options).Apply(r.context())
+	r.sentence(err, "ROOT/"+file+" on HOST is in place, but sshd does not heed it. Its sshd_config must say, before any Match: Include ROOT/etc/ssh/sshd_config.d/*.conf")
+	r.host.write("etc/ssh/sshd_config", "Include "+r.host.at("etc/ssh/sshd_config.d")+"/*.conf\n"+own)
+	r.says(r.apply(r.options), "✓ unchanged  ROOT/"+file)
+	if got := r.host.read(file); !strings.Contains(got, "\n#PerSourcePenaltyExemptList 127.0.0.1\n") {
+		t.Errorf("OpenSSH 9.2 would refuse to start with\n%s", got)
+	}
+	if log := r.host.read("systemctl.log"); !strings.Contains(log, "reload ssh\n") {
+		t.Errorf("nobody told sshd: %s", log)
+	}
+}
+
+func TestLoginsThatAreNoLogin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	gate := sshdtest.New(t, sshdtest.Options{KeyOptions: sshdtest.ForcedCommand("sh", "-c", "echo rejected; exit 2")})
+	stranger := sshdtest.New(t, sshdtest.Options{})
+	at := func(s *sshdtest.Server) install.Login {
+		a := r.host.login("pve")
+		a.Address = netip.MustParseAddrPort(s.Address)
+		return a
+	}
+	for _, c := range []struct {
+		name, want string
+		login      func() (install.Login, ssh.PublicKey)
+	}{
+		{"a forced command", `pve (ADDRESS) lets ME in but runs no commands for it (exit 2). It must be a login with a POSIX shell, not a forced command. It said: "rejected"`, func() (install.Login, ssh.PublicKey) {
+			l := at(gate)
+			l.Signers = []ssh.Signer{gate.ClientSigner}
+			return l, gate.HostKey
+		}},
+		{"a key that is not let in", "pve (ADDRESS) refuses the login of ME with 1 key. `ssh ME@127.0.0.1` must work first; name the key with --identity.", func() (install.Login, ssh.PublicKey) {
+			return at(stranger), stranger.HostKey
+		}},
+		{"another machine", "pve (ADDRESS) does not show the host key that is known of it (" + ssh.FingerprintSHA256(r.host.sshd.HostKey) + "). If it was reinstalled, compare its key at its console and mend known_hosts or bgbot.yaml; if not, someone may be in between. Nothing was sent.", func() (install.Login, ssh.PublicKey) {
+			return at(stranger), r.host.sshd.HostKey
+		}},
+		{"sudo that asks", "pve (ADDRESS) wants a password for sudo of ME. Log in as root, or paste the printed commands there.", func() (install.Login, ssh.PublicKey) {
+			l := r.host.login("pve")
+			l.Sudo = true
+			r.host.write("no-sudo", "")
+			return l, r.host.sshd.HostKey
+		}},
+		{"nobody there", "pve (ADDRESS) cannot be reached from here: connect: connection refused.", func() (install.Login, ssh.PublicKey) {
+			l := at(stranger)
+			stranger.Stop()
+			return l, stranger.HostKey
+		}},
+	} {
+		l, key := c.login()
+		_, err := install.Reach(r.context(), l, install.Trust{Pin: key}, nil, &r.out)
+		want := strings.ReplaceAll(strings.ReplaceAll(c.want, "ADDRESS", l.Address.String()), "ME", l.User)
+		t.Log(c.name)
+		r.sentence(err, want)
+	}
+}
+
+func TestALoginShellThatTalks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.host = newMachine(t, r.host.root, "root/.ssh/authorized_keys", "SetEnv X=1")
+	r.options.Host = r.host.address()
+	r.host.noisy()
+	r.apply(r.options)
+	if good, said := r.check(r.options); !good {
+		t.Errorf("check:\n%s", said)
+	}
+}
+
+// noisy makes the administrator's login print a greeting before everything, as a careless .bashrc does.
+func (m *machine) noisy() {
+	m.t.Helper()
+	line := sshdtest.ForcedCommand("sh", "-c", `echo "Welcome to $(hostname)"; echo "last login: never"; eval "$SSH_ORIGINAL_COMMAND"`)
+	m.must(os.WriteFile(m.admin, append([]byte(line+" "), ssh.MarshalAuthorizedKey(m.sshd.ClientSigner.PublicKey())...), 0o600))
+}
+
+func TestTheUserBecomesRootWithSudo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.login = func(l install.Login) install.Login { l.Sudo = l.Name == "devvm"; return l }
+	r.says(r.apply(r.options), "✓ made       user breakglass")
+}
+
+func TestAHangIsCutAndToldApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := r.work(r.options)
+	fifo := r.host.at("stuck")
+	r.host.shell("mkfifo " + fifo)
+	r.host.program("stat", "read never <"+fifo)
+	t.Cleanup(func() { _ = os.WriteFile(fifo, nil, 0) }) // lets go of what hangs there
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Second, errors.New("you gave up"))
+	defer cancel()
+	r.host.must(os.MkdirAll(r.host.at("usr/local/sbin/pve-gate"), 0o755)) // something to look at
+	_, _, err := w.Apply(ctx)
+	r.sentence(err, "The connection to HOST ended in the middle (you gave up). What became of the last step is not known; run this again, it goes on from where things stand.")
+}
+
+func TestThroughTheHost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := r.work(r.options)
+	l := r.vm.login("devvm")
+	l.Through = w.Host
+	m, err := install.Reach(r.context(), l, install.Trust{Accept: []string{ssh.FingerprintSHA256(r.vm.sshd.HostKey)}}, nil, &r.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	w.VM = m
+	good, _, err := w.Apply(r.context())
+	if err != nil || !good {
+		t.Fatalf("%v\n%s", err, r.out.String())
+	}
+	r.says(r.out.String(), "- skipped    login with the new key")
+
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = r.vm.login("devvm")
+	l.Address = netip.MustParseAddrPort(dead.Addr().String())
+	_ = dead.Close()
+	r.out.Reset()
+	_, err = install.Reach(r.context(), l, install.Trust{}, w.Host, &r.out)
+	if err == nil || !strings.Contains(r.out.String(), "devvm is not reached from here; going through the Proxmox host\n") {
+		t.Errorf("%v\n%s", err, r.out.String())
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	good := pveGate(t)
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		text:           text + " is not a pve-gate. `make build` makes bin/pve-gate.",
+		self:           self + " is not a pve-gate. `make build` makes bin/pve-gate.",
+		dir + "/there": "The pve-gate " + dir + "/there cannot be read: no such file or directory.",
+	} {
+		if _, err := install.ReadProgram(file); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if _, err := install.FindProgram(dir, ""); err == nil || err.Error() != "There is no pve-gate in "+dir+", beside bgbot. Put it there, or name it with --binary." {
+		t.Error(err)
+	}
+	beside := filepath.Dir(good.File)
+	if p, err := install.FindProgram(beside, good.Machine); err != nil || p.File != good.File {
+		t.Errorf("%v, %v", p.File, err)
+	}
+	if _, err := install.FindProgram(beside, "riscv64"); err == nil || err.Error() != "The Proxmox host is riscv64, but in "+beside+" pve-gate is for "+good.Machine+". Name the right one with --binary." {
+		t.Error(err)
+	}
+}
