@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -183,18 +184,35 @@ func (l *look) memory(context.Context) finding {
 	return finding{text: b.String(), err: err, put: func(c *Capture) { c.Host.Memory, c.Host.Free = h.Memory, h.Free }}
 }
 
-// kernelLog is the end of the host's kernel log. It comes from the kernel's memory, so no disk and no journald can hold
-// it up.
+// kernelLog is the end of the host's kernel log, and what tells of trouble before it. It comes from the kernel's memory, so
+// no disk and no journald can hold it up; see syslog(2).
 func (l *look) kernelLog(context.Context) finding {
-	const readAll, most = 3, 64 << 10 // SYSLOG_ACTION_READ_ALL gives the last bytes; see syslog(2)
-	memory := make([]byte, most)
-	n, err := unix.Klogctl(readAll, memory)
+	const readAll, size, most = 3, 10, 2 << 20
+	n, err := unix.Klogctl(size, nil)
 	if err != nil {
 		return finding{err: err}
 	}
-	_, text, _ := strings.Cut(string(memory[:n]), "\n") // the first line may be cut off
-	return finding{text: text}
+	memory := make([]byte, min(n, most))
+	if n, err = unix.Klogctl(readAll, memory); err != nil {
+		return finding{err: err}
+	}
+	return finding{text: kernelLines(string(memory[:n]))}
 }
+
+// kernelLines keeps the last lines, and of those before them the ones that tell of trouble.
+func kernelLines(text string) string {
+	const tail, most = 120, 50
+	all := strings.SplitAfter(text, "\n")
+	at := max(0, len(all)-tail)
+	before := slices.DeleteFunc(slices.Clone(all[:at]), func(line string) bool { return !troubled.MatchString(line) })
+	kept := append(before[max(0, len(before)-most):], all[at:]...)
+	for i, line := range kept {
+		kept[i] = level.ReplaceAllString(line, "")
+	}
+	return strings.Join(kept, "")
+}
+
+var level = regexp.MustCompile(`^<\d+>`)
 
 // commands are the questions for programs of the host; those that it does not have are not asked.
 func (l *look) commands() []probe {

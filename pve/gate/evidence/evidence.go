@@ -105,7 +105,8 @@ func capture(ctx context.Context, s Subject, p pace, limit time.Duration) *Captu
 	return c
 }
 
-// Note adds what the caller asked the host itself, such as qm status beside a glance. An error says why it is missing.
+// Note adds what the caller asked the host itself, before the verdict is drawn: beside a glance "qm status", what
+// qm status --verbose printed, which tells a lock and a QEMU that was not found. An error says why it is missing.
 func (c *Capture) Note(name, text string, err error) {
 	c.Probes = append(c.Probes, answered(name, text, err, 0))
 }

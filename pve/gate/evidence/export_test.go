@@ -31,3 +31,6 @@ var ParseDisks = parseDisks
 
 // ReadLoad reads /proc/loadavg and its neighbours.
 func (h *Host) ReadLoad(text string) { h.readLoad(text) }
+
+// KernelLines is what is kept of a kernel log.
+var KernelLines = kernelLines

@@ -26,17 +26,23 @@ type Process struct {
 
 // Thread is one thread of QEMU.
 type Thread struct {
-	host.Thread
-	Delayed  time.Duration `json:",omitempty"` // it could have run, and the host's CPUs had no time for it
-	Switches uint64        `json:",omitempty"` // how often it gave the CPU away, if it is in D; one that hangs never does
+	ID       int           `json:"id"`
+	Name     string        `json:"name"`               // such as "CPU 0/KVM"
+	State    string        `json:"state"`              // such as S or D
+	Where    string        `json:"where,omitempty"`    // in the kernel it waits
+	CPU      time.Duration `json:"cpu"`                // used so far
+	Delayed  time.Duration `json:"delayed,omitempty"`  // it could have run, and the host's CPUs had no time for it
+	Switches uint64        `json:"switches,omitempty"` // how often it gave the CPU away, if it is in D; one that hangs never does
 }
+
+func (t Thread) stuck() bool { return t.State == "D" }
 
 // stuck are the threads that hung in the kernel from the first reading to the last. One that is in D at both can also
 // have done much between: a worker that writes.
 func (p *Process) stuck() (all []Thread) {
 	for _, t := range p.Last {
 		i := slices.IndexFunc(p.First, func(f Thread) bool { return f.ID == t.ID })
-		if i >= 0 && t.Stuck() && p.First[i].Stuck() && t.Switches == p.First[i].Switches && t.CPU == p.First[i].CPU {
+		if i >= 0 && t.stuck() && p.First[i].stuck() && t.Switches == p.First[i].Switches && t.CPU == p.First[i].CPU {
 			all = append(all, t)
 		}
 	}
@@ -109,13 +115,12 @@ func (l *look) process(ctx context.Context) finding {
 func threads(pid int) []Thread {
 	var all []Thread
 	for _, t := range host.Threads(pid) {
-		one := Thread{Thread: t}
-		one.Name, one.Where = line(t.Name), line(t.Where)
+		one := Thread{ID: t.ID, Name: line(t.Name), State: t.State, Where: line(t.Where), CPU: t.CPU}
 		folder := fmt.Sprintf("/proc/%d/task/%d/", pid, t.ID)
 		if ran, delayed, ok := schedule(folder + "schedstat"); ok {
 			one.CPU, one.Delayed = ran, delayed
 		}
-		if t.Stuck() {
+		if one.stuck() {
 			one.Switches = switches(folder + "status")
 		}
 		all = append(all, one)

@@ -32,10 +32,14 @@ func (c *Capture) panicked() (Verdict, bool) {
 
 // fsFrozen: a backup froze the guest's file systems and never thawed them.
 func (c *Capture) fsFrozen() (Verdict, bool) {
-	return Verdict{
+	v := Verdict{
 		Text:   fmt.Sprintf("The guest's file systems are frozen, as for a backup; on the host: qm guest cmd %d fsfreeze-thaw", c.VMID),
 		Advice: pve.Reset,
-	}, c.running() && c.Guest != nil && c.Guest.Frozen
+	}
+	if c.Glance {
+		v.Advice = pve.Forensics // it sees whether a backup is at work
+	}
+	return v, c.running() && c.Guest != nil && c.Guest.Frozen
 }
 
 // hostStorage: the VM's disks stand still and so does a disk of the host.
@@ -46,7 +50,7 @@ func (c *Capture) hostStorage() (Verdict, bool) {
 	if !ok || len(stalled) == 0 || (held == 0 && !c.deaf()) {
 		return Verdict{}, false
 	}
-	return Verdict{Text: fmt.Sprintf("%s, and the host's disk %s stands still too: host storage; a `cycle` does not mend it", noIOFor(quiet), short(stalled[0], 30))}, true
+	return Verdict{Text: fmt.Sprintf("%s, and the host's disk %s stands still too: host storage, which no `cycle` mends", noIOFor(quiet), short(stalled[0], 25))}, true
 }
 
 // ioStall: requests wait, and none was done while we watched.
@@ -57,7 +61,7 @@ func (c *Capture) ioStall() (Verdict, bool) {
 	if blocked := c.onScreen(blockedLine); held == 0 && blocked != nil && !c.answers() {
 		held, why = 1, "the guest's "+short(blocked[1], 16)+" blocked"
 	}
-	if !ok || held == 0 {
+	if !ok || held == 0 || quiet < slow {
 		return Verdict{}, false
 	}
 	text := fmt.Sprintf("%s, %s: I/O stall", noIOFor(quiet), why)
@@ -72,7 +76,19 @@ func (c *Capture) ioStall() (Verdict, bool) {
 	return Verdict{Text: text, Advice: pve.Cycle}, true
 }
 
-// diskStall: one disk of several stands still.
+const slow = 5 * time.Second // a healthy disk answers sooner; a thorough look lasts so long
+
+// ioSlow: a stall has to begin somewhere, and so does a slow write.
+func (c *Capture) ioSlow() (Verdict, bool) {
+	quiet, ok := c.still()
+	held, _ := c.held()
+	return Verdict{
+		Text:   fmt.Sprintf("%s with %s waiting: slow, or the beginning of a stall; look again with `forensics`", noIOFor(quiet), count(held, "request")),
+		Advice: pve.Forensics,
+	}, ok && held > 0
+}
+
+// diskStall: one disk of several stands still; it may be a slow one.
 func (c *Capture) diskStall() (Verdict, bool) {
 	if !c.running() || !c.moving() || c.Guest == nil || c.Guest.Window < lately {
 		return Verdict{}, false
@@ -81,11 +97,8 @@ func (c *Capture) diskStall() (Verdict, bool) {
 	if len(stalled) == 0 {
 		return Verdict{}, false
 	}
-	return Verdict{
-		Text: fmt.Sprintf("The guest's disk %s stands still for %s with %s waiting, others move; `cycle`",
-			short(stalled[0].Name, 12), span(c.Guest.Window), count(stalled[0].Waiting, "request")),
-		Advice: pve.Cycle,
-	}, true
+	return Verdict{Text: fmt.Sprintf("The guest's disk %s did nothing for %s with %s waiting, others move: slow or stalled; look inside",
+		short(stalled[0].Name, 12), span(c.Guest.Window), count(stalled[0].Waiting, "request"))}, true
 }
 
 // noBoot: the guest asks for a person on its screen.
@@ -146,16 +159,20 @@ func (c *Capture) hostPressure() (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// guestQuiet: the agent alone is silent, for all that can be seen.
+// guestQuiet: the agent alone is silent, for all that can be seen. The screen may show more than a glance sees.
 func (c *Capture) guestQuiet() (Verdict, bool) {
-	text := fmt.Sprintf("QEMU is well (%s, I/O moving), but the guest's agent does not answer; try SSH", c.cpu())
+	v := Verdict{Text: fmt.Sprintf("QEMU is well (%s, I/O moving), but the guest's agent does not answer; try SSH", c.cpu())}
 	if quiet, ok := c.still(); ok {
-		text = fmt.Sprintf("The guest's agent is silent and no I/O for %s, but none waits (%s): idle or hung; try SSH", span(quiet), c.cpu())
+		none := ""
+		if _, known := c.held(); known {
+			none = ", but none waits"
+		}
+		v.Text = fmt.Sprintf("The guest's agent is silent and no I/O for %s%s (%s): idle or hung; try SSH", span(quiet), none, c.cpu())
 	}
 	if c.Glance {
-		return Verdict{Text: text, Advice: pve.Forensics}, c.running() && c.deaf() // it shows the screen
+		v.Advice = pve.Forensics
 	}
-	return Verdict{Text: text}, c.running() && c.deaf()
+	return v, c.running() && c.deaf()
 }
 
 func (c *Capture) booting() (Verdict, bool) {

@@ -24,7 +24,7 @@ func (c *Capture) stuckProcess() (Verdict, bool) {
 	case p.left() && p.live() > 0:
 		where := ""
 		for _, t := range p.newest() {
-			if t.Stuck() {
+			if t.stuck() {
 				where = " in D (" + short(t.Where, 25) + ")"
 			}
 		}

@@ -84,6 +84,7 @@ func rules() []rule {
 		{"fs-frozen", (*Capture).fsFrozen},
 		{"host-storage", (*Capture).hostStorage},
 		{"io-stall", (*Capture).ioStall},
+		{"io-slow", (*Capture).ioSlow},
 		{"disk-stall", (*Capture).diskStall},
 		{"no-boot", (*Capture).noBoot},
 		{"guest-oom", (*Capture).guestOOM},

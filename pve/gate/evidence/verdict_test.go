@@ -122,6 +122,15 @@ var told = []story{
 	{"a stall of which nobody can say that it is one", "stall-deaf", func(c *evidence.Capture) {
 		c.Machine.Queues = nil
 	}, "io-stall-suspected", pve.Cycle, "No block I/O for 16 s and the guest's agent is silent: probably an I/O stall; `cycle`"},
+	{"the first seconds of a stall, at a glance", "stall-glance", func(c *evidence.Capture) {
+		c.Machine.First[0].Idle, c.Machine.Last[0].Idle = 2500*time.Millisecond, 4*time.Second
+	}, "io-slow", pve.Forensics, "No block I/O for 4 s with 1 request waiting: slow, or the beginning of a stall; look again with `forensics`"},
+	{"an agent that fell silent a moment ago, and nobody to ask", "idle-deaf", func(c *evidence.Capture) {
+		c.Machine.Queues, c.Machine.Last[0].Idle = nil, 6*time.Second
+	}, "guest-quiet", "", "The guest's agent is silent and no I/O for 6 s (CPU 1 %): idle or hung; try SSH"},
+	{"frozen at a glance", "frozen", func(c *evidence.Capture) {
+		c.Glance = true
+	}, "fs-frozen", pve.Forensics, "The guest's file systems are frozen, as for a backup; on the host: qm guest cmd 102 fsfreeze-thaw"},
 	{"idle or stalled, and nobody to ask", "noagent-idle", func(c *evidence.Capture) {
 		c.Machine.Queues = nil
 		c.Guest = &evidence.Guest{Absent: true}
@@ -141,12 +150,12 @@ var told = []story{
 		c.Host.Window = 3 * time.Second
 		c.Host.First = []evidence.HostDisk{{Name: "sdb", Waiting: 32, Done: 1000}, {Name: "sda", Waiting: 1, Done: 7}}
 		c.Host.Last = []evidence.HostDisk{{Name: "sdb", Waiting: 32, Done: 1000}, {Name: "sda", Waiting: 1, Done: 8}}
-	}, "host-storage", "", "No block I/O for 11 s, and the host's disk sdb stands still too: host storage; a `cycle` does not mend it"},
+	}, "host-storage", "", "No block I/O for 11 s, and the host's disk sdb stands still too: host storage, which no `cycle` mends"},
 	{"one disk of two stands still", "healthy", func(c *evidence.Capture) {
 		c.Guest.Window = 3 * time.Second
 		c.Guest.First = []evidence.GuestDisk{{Name: "sda", Done: 5}, {Name: "sdb", Waiting: 4, Done: 100}}
 		c.Guest.Last = []evidence.GuestDisk{{Name: "sda", Done: 9}, {Name: "sdb", Waiting: 4, Done: 100}}
-	}, "disk-stall", pve.Cycle, "The guest's disk sdb stands still for 3 s with 4 requests waiting, others move; `cycle`"},
+	}, "disk-stall", "", "The guest's disk sdb did nothing for 3 s with 4 requests waiting, others move: slow or stalled; look inside"},
 
 	{"a panic that is longer than a line of the screen", "panic", func(c *evidence.Capture) {
 		c.Screen.Text = []string{
@@ -260,7 +269,7 @@ func noThrottle(c *evidence.Capture) { c.Machine.Devices[0].Throttle = "" }
 
 func oomOfHost(c *evidence.Capture) {
 	c.Host.Up = time.Hour
-	say(c, "kernel log", "<6>[    1.000000] Linux\n<6>[ 3000.123456] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=qemu.slice,mems_allowed=0,"+
+	say(c, "kernel log", "[    1.000000] Linux\n[ 3000.123456] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=qemu.slice,mems_allowed=0,"+
 		"global_oom,task_memcg=/qemu.slice/102.scope,task=kvm,pid=4711,uid=0\n")
 }
 
@@ -302,7 +311,7 @@ func TestNoVerbIsAdvisedForWhatIsWell(t *testing.T) {
 	t.Parallel()
 	for _, s := range slices.Concat(lived, told) {
 		switch s.rule {
-		case "healthy", "idle", "no-io", "booting", "locked", "stuck-process", "host-storage", "lost", "nospace":
+		case "healthy", "idle", "no-io", "booting", "disk-stall", "locked", "stuck-process", "host-storage", "lost", "nospace":
 			if s.advice != "" {
 				t.Errorf("%s: advises %s", s.name, s.advice)
 			}
