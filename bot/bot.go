@@ -26,10 +26,7 @@ type Options struct {
 	Power   Power
 	VM      VM
 	Gate    *pve.Client
-	Reach   func(context.Context) error // logs in to the VM; nil error means that SSH answered
-	// Look logs in to the VM and returns what `systemctl is-system-running; systemctl --failed --no-legend --plain`
-	// prints there, whatever their exit codes; empty where there is no systemctl.
-	Look    func(context.Context) (string, error)
+	Guest
 	Runner  *agentrun.Runner
 	Model   string // what threads begin with
 	Store   *store.Store
@@ -37,6 +34,19 @@ type Options struct {
 	Mask    func(string) string
 	Turning func(session string, running bool) // the agent's keys work only while a turn runs
 	Log     *slog.Logger
+}
+
+// Guest is the VM behind its own sshd. Its functions may be called from many goroutines at once.
+type Guest struct {
+	// Reach logs in and runs a command; nil means that SSH answered.
+	Reach func(context.Context) error
+	// Look logs in and returns what `systemctl is-system-running; systemctl --failed --no-legend --plain` prints, whatever
+	// the exit codes; nothing where there is no systemctl.
+	Look func(context.Context) (string, error)
+	// Knock logs in and leaves again.
+	Knock func(context.Context) error
+	// Accept makes a host key ("TYPE BASE64") the one that bgbot and its agents expect from now on.
+	Accept func(ctx context.Context, key, by string) error
 }
 
 // VM names what is served.
@@ -68,6 +78,7 @@ type Bot struct {
 	turns   map[Place]*turn
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
+	knocked time.Time                // when the VM's host key was looked at last
 
 	wg    sync.WaitGroup  // everything that the bot does but its chats; admit and start add to it
 	verbs sync.WaitGroup  // the operations among it

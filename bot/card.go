@@ -101,7 +101,18 @@ func (b *Bot) rule(r request) string {
 
 // title is the verb as a button says it: "Cycle devvm".
 func (b *Bot) title(v pve.Verb) string {
+	if v == hostKeyVerb {
+		return "Accept the new host key of " + b.VM.Name
+	}
 	return capital(string(v)) + " " + b.VM.Name
+}
+
+// again is what a person types to get such a card once more.
+func again(v pve.Verb) string {
+	if v == hostKeyVerb {
+		return "vm status"
+	}
+	return "vm " + string(v)
 }
 
 // closeAnswered closes a card again that was answered while it was being written.

@@ -65,6 +65,16 @@ const (
 func (b *Bot) offer(ctx context.Context, r request) *pending {
 	news := b.inquire()
 	f, known := b.factsSoon(news) // before the clock of the card runs
+	c := b.confirmation(r)
+	p := b.open(ctx, r, &c, b.card(r, c, f))
+	if !known {
+		b.start(func() { b.complete(r, c, news) })
+	}
+	return p
+}
+
+// confirmation is a new record for a request.
+func (b *Bot) confirmation(r request) store.Confirmation {
 	now := time.Now()
 	c := store.Confirmation{
 		Nonce: uuid.NewString(), Code: b.code(r.place), Verb: string(r.verb), VMID: b.VM.ID, Place: store.Place(r.place),
@@ -73,18 +83,19 @@ func (b *Bot) offer(ctx context.Context, r request) *pending {
 	if r.session != "" {
 		c.Origin = "agent"
 	}
-	b.replace(c)
-	b.Store.AddConfirmation(b.work, c)
+	return c
+}
+
+// open keeps c and puts its card into the thread.
+func (b *Bot) open(ctx context.Context, r request, c *store.Confirmation, card Text) *pending {
+	b.replace(*c)
+	b.Store.AddConfirmation(b.work, *c)
 	b.record(b.work, r.place, r.requesters[0], "ask", c.Verb, c.Nonce, c.Origin)
-	p := b.await(ctx, c, r.session != "")
-	card := b.card(r, c, f)
+	p := b.await(ctx, *c, r.session != "")
 	card.Key = c.Nonce
 	c.Card = b.say(r.place, card)
 	b.Store.SetCard(b.work, c.Nonce, c.Card)
-	b.closeAnswered(c) // before we knew the card's id
-	if !known {
-		b.start(func() { b.complete(r, c, news) })
-	}
+	b.closeAnswered(*c) // before we knew the card's id
 	return p
 }
 
@@ -109,7 +120,7 @@ func (b *Bot) await(ctx context.Context, c store.Confirmation, agent bool) *pend
 			b.resolve(c.Nonce, reply{how: withdrawn})
 			return
 		}
-		how, outcome, text := expired, "expired", "⌛ Expired: "+b.title(pve.Verb(c.Verb))+" was not confirmed in time. Nothing was done.\nStill wanted? `vm "+c.Verb+"` asks again."
+		how, outcome, text := expired, "expired", "⌛ Expired: "+b.title(pve.Verb(c.Verb))+" was not confirmed in time. Nothing was done.\nStill wanted? `"+again(pve.Verb(c.Verb))+"` asks again."
 		if ctx.Err() != nil {
 			how, outcome, text = withdrawn, "cancelled", "⏹ Withdrawn: the turn that asked for "+c.Verb+" ended. Nothing was done."
 		}
@@ -196,7 +207,11 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 		text = "✖ " + b.title(verb) + ": cancelled by " + plain(m.Name, 40) + ". Nothing was done."
 	}
 	b.start(func() { b.closeCard(c.Nonce, text) })
-	if yes && !waited { // a person's verb, or one whose agent is gone since a restart
+	switch {
+	case !yes || waited:
+	case verb == hostKeyVerb:
+		b.acceptKey(m, c)
+	default: // a person's verb, or one whose agent is gone since a restart
 		_, _ = b.operate(operation{verb: verb, place: Place(c.Place), asked: c.Requester, confirmed: m.From.String(), name: m.Name}, nil)
 	}
 }
@@ -240,10 +255,10 @@ func names(people []auth.Person) string {
 func usedText(err error, c store.Confirmation) string {
 	switch {
 	case errors.Is(err, store.ErrExpired):
-		return "That confirmation has expired; nothing was done. Type `vm " + c.Verb + "` again if you still want it."
+		return "That confirmation has expired; nothing was done. Type `" + again(pve.Verb(c.Verb)) + "` if you still want it."
 	case errors.Is(err, store.ErrUsed):
 		return "That confirmation was answered already; nothing more was done."
 	default:
-		return "That confirmation is not known here any more; nothing was done. Type `vm " + c.Verb + "` again."
+		return "That confirmation is not known here any more; nothing was done. Type `" + again(pve.Verb(c.Verb)) + "` again."
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"bgbot/auth"
 	"bgbot/internal/sshdtest"
 	"bgbot/internal/store"
@@ -28,6 +30,9 @@ type incident struct {
 	vm    *sshdtest.Server
 	phone *phone
 	said  int
+
+	mu  sync.Mutex // guards pin
+	pin ssh.PublicKey
 }
 
 // patience is how long a test waits for what must happen.
@@ -53,11 +58,7 @@ func newIncident(t *testing.T) *incident {
 	i.Bot = New(Options{
 		Chats: map[string]Chat{"phone": i.phone}, Policy: auth.NewPolicy(operator), VM: VM{Name: "devvm", ID: 102}, Power: Ask,
 		Confirm: Confirm{TTL: time.Minute, By: auth.Requester}, Gate: gate, Store: db, Log: log,
-		Reach: func(ctx context.Context) error { return pve.Reach(ctx, i.hostOf(i.vm, "devvm")) },
-		Look: func(ctx context.Context) (string, error) {
-			out, err := i.vm.SSH(ctx, i.vm.Client, "systemctl").Output()
-			return string(out), err
-		},
+		Guest: i.guest(),
 	})
 	t.Cleanup(func() {
 		i.shutdown()
@@ -67,6 +68,47 @@ func newIncident(t *testing.T) *incident {
 		t.Logf("the phone shows:\n%s", i.phone)
 	})
 	return i
+}
+
+// guest reaches the VM with the key that is expected of it now.
+func (i *incident) guest() Guest {
+	i.pin = i.vm.HostKey
+	host := func() pve.Host {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		return pve.Host{Name: "devvm", Address: i.vm.Address, User: i.vm.User, Signer: i.vm.ClientSigner, HostKey: i.pin}
+	}
+	reach := func(ctx context.Context) error { return pve.Reach(ctx, host()) }
+	return Guest{
+		Reach: reach, Knock: reach,
+		Look: func(ctx context.Context) (string, error) {
+			out, err := i.vm.SSH(ctx, i.vm.Client, "systemctl").Output()
+			return string(out), err
+		},
+		Accept: func(_ context.Context, key, by string) error {
+			accepted, err := pve.ParseHostKey(key)
+			if err != nil || by != operator.String() {
+				return fmt.Errorf("%s accepts %q: %w", by, key, err)
+			}
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			i.pin = accepted
+			return nil
+		},
+	}
+}
+
+// rebuilt gives the VM another host key, and returns the old one and the new.
+func (i *incident) rebuilt() (before, after string) {
+	before = publicLine(i.vm.HostKey)
+	i.vm.Stop()
+	i.vm.NewHostKey()
+	i.vm.Start()
+	return before, publicLine(i.vm.HostKey)
+}
+
+func publicLine(k ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k)))
 }
 
 // script is a forced command that runs a shell script in the incident's folder.

@@ -86,11 +86,12 @@ func (b *Bot) showAgain(c store.Confirmation, f facts) {
 	if out == nil {
 		return
 	}
-	t := Text{
-		Body: b.question(pve.Verb(c.Verb), f) + fmt.Sprintf("\nStill open after my restart. Or type: `confirm %s` · `cancel %s` · open until %s",
-			c.Code, c.Code, c.Expires.Local().Format("15:04:05")),
-		Choices: b.cardChoices(c, f),
+	t := Text{Body: b.question(pve.Verb(c.Verb), f), Choices: b.cardChoices(c, f)}
+	if c.Verb == string(hostKeyVerb) {
+		t = b.keyCard(c)
 	}
+	t.Body += fmt.Sprintf("\nStill open after my restart. Or type: `confirm %s` · `cancel %s` · open until %s",
+		c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
 	if err := out.settle(b.work, p, c.Card, t); !gone(err) {
 		return
 	}

@@ -79,6 +79,7 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	if told { // otherwise the next start asks the host and tells the thread
 		b.Store.EndOperation(b.work, rec)
 	}
+	b.start(func() { b.checkKey(o, report.Result, err, up.err) })
 	return report, err
 }
 

@@ -46,6 +46,16 @@ func storyHost(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// storyVM gives the VM another host key than is configured, as a rebuilt one has.
+func storyVM(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 || args[0] != "rebuilt" {
+		ts.Fatalf("usage: vm rebuilt")
+	}
+	key, err := anotherKey()
+	ts.Check(err)
+	the(ts).settings.ssh.HostKey = key
+}
+
 func (w *world) commands() string {
 	var all []string
 	for _, c := range w.lab.Commands() {

@@ -29,6 +29,7 @@ import (
 //	cli version V            the version that is wanted
 //	model refuses            nothing listens where the model should be
 //	host refuses|silent|hole|impostor    what is wrong with the Proxmox host
+//	vm rebuilt               another host key is configured than the VM has
 //
 // At any time:
 //
@@ -79,6 +80,7 @@ func TestStories(t *testing.T) {
 			"stranger":  storyPerson("stranger"),
 			"together":  storyTogether,
 			"host":      storyHost,
+			"vm":        storyVM,
 			"chat":      storyChat,
 			"store":     storyStore,
 			"running":   storyRunning,
