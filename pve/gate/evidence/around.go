@@ -67,6 +67,17 @@ func (h *Host) busiest() (name string, share float64) {
 	return name, min(1, share)
 }
 
+// starved says why the host has no time for its VMs; empty if it has.
+func (h *Host) starved() string {
+	switch {
+	case h.MemoryFull >= 20:
+		return fmt.Sprintf("short of memory (%.0f %%)", h.MemoryFull)
+	case h.CPUs > 0 && h.Load >= 4*float64(h.CPUs):
+		return fmt.Sprintf("load %.0f on %d CPUs", h.Load, h.CPUs)
+	}
+	return ""
+}
+
 // hostDisks reads the counters twice, and goes on while one disk seems to stand still.
 func (l *look) hostDisks(ctx context.Context) finding {
 	var h Host
@@ -204,7 +215,7 @@ func kernelLines(text string) string {
 	const tail, most = 120, 50
 	all := strings.SplitAfter(text, "\n")
 	at := max(0, len(all)-tail)
-	before := slices.DeleteFunc(slices.Clone(all[:at]), func(line string) bool { return !troubled.MatchString(line) })
+	before := slices.DeleteFunc(slices.Clone(all[:at]), func(line string) bool { return !troubled(line) })
 	kept := append(before[max(0, len(before)-most):], all[at:]...)
 	for i, line := range kept {
 		kept[i] = level.ReplaceAllString(line, "")

@@ -2,6 +2,7 @@ package evidence_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"bgbot/pve"
@@ -31,3 +32,11 @@ func BenchmarkTakeHealthy(b *testing.B)   { benchmark(b, takeIt, func(s *stage) 
 func BenchmarkTakeWedged(b *testing.B)    { benchmark(b, takeIt, wedge) }
 func BenchmarkGlanceHealthy(b *testing.B) { benchmark(b, glanceIt, func(s *stage) { s.well() }) }
 func BenchmarkGlanceWedged(b *testing.B)  { benchmark(b, glanceIt, wedge) }
+
+func BenchmarkClean(b *testing.B) {
+	text := strings.Repeat("Nov 22 20:33:48 pve1 pvedaemon[1234]: <root@pam> starting task UPID:pve1:0000A1B2:01C3D4E5:69123456:qmstart:102:root@pam:\n", 200)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		evidence.Clean(text)
+	}
+}

@@ -15,6 +15,10 @@ const (
 // clean makes foreign text fit to print: valid UTF-8, no escape sequences, no control or invisible characters, and no
 // more than a section may have. It keeps the end of a longer one, where a log is newest.
 func clean(text string) string {
+	if len(text) > 4*maxSection { // the rest would be work for nothing
+		// A line without its beginning may be a secret without its name.
+		_, text, _ = strings.Cut(text[len(text)-4*maxSection:], "\n")
+	}
 	text = escapes.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), "")
 	text = strings.Map(func(r rune) rune {
 		switch {

@@ -47,8 +47,8 @@ func TestForeignTextIsMadeFitToPrint(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	long := evidence.Clean(strings.Repeat("ä", 100_000) + "end")
-	if len(long) > 25<<10 || !strings.HasSuffix(long, "end") || !utf8.ValidString(long) {
+	long := evidence.Clean("sshkeys: " + strings.Repeat("x", 200_000) + "\n" + strings.Repeat("ä", 40_000) + "end")
+	if len(long) > 25<<10 || strings.Contains(long, "x") || !strings.HasSuffix(long, "end") || !utf8.ValidString(long) {
 		t.Errorf("a long answer of %d bytes keeps its end: %.20q … %q", len(long), long, long[len(long)-5:])
 	}
 }

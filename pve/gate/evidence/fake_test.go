@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -97,7 +97,9 @@ func (s *stage) socket(kind string, serve func(client)) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var live atomic.Value
+	var mu sync.Mutex // guards live and over
+	var live net.Conn
+	over := false
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -106,23 +108,23 @@ func (s *stage) socket(kind string, serve func(client)) {
 			if err != nil {
 				return
 			}
-			live.Store(conn)
+			mu.Lock()
+			if live = conn; over {
+				_ = conn.Close()
+			}
+			mu.Unlock()
 			serve(client{conn, bufio.NewReader(conn), n})
 			_ = conn.Close()
 		}
 	}()
 	s.t.Cleanup(func() {
 		_ = listener.Close()
-		for {
-			if conn, ok := live.Load().(net.Conn); ok {
-				_ = conn.Close()
-			}
-			select {
-			case <-gone:
-				return
-			default:
-			}
+		mu.Lock()
+		if over = true; live != nil {
+			_ = live.Close()
 		}
+		mu.Unlock()
+		<-gone
 	})
 }
 

@@ -72,10 +72,18 @@ func orNone(word string) string {
 	return word
 }
 
-var (
-	troubled   = regexp.MustCompile(`(?i)i/o error|blocked for more than|i/o timeout|critical medium error|out of memory|oom-kill|remounting filesystem read-only|-fs error|soft lockup|resetting controller|link is down|segfault.*kvm`)
-	kernelTime = regexp.MustCompile(`\[ *(\d+)\.\d+\]`)
-)
+// trouble are words of a kernel log, in lower case, that are worth a note.
+var trouble = []string{
+	"i/o error", "blocked for more than", "i/o timeout", "medium error", "out of memory", "oom-kill", "read-only", "-fs error",
+	"lockup", "resetting controller", "link is down", "segfault",
+}
+
+func troubled(row string) bool {
+	row = strings.ToLower(row)
+	return slices.ContainsFunc(trouble, func(word string) bool { return strings.Contains(row, word) })
+}
+
+var kernelTime = regexp.MustCompile(`^\[ *(\d+)\.\d+\]`)
 
 // remarks are what may matter and is no verdict.
 func (c *Capture) remarks() (all []string) {
@@ -108,7 +116,7 @@ func (c *Capture) remarks() (all []string) {
 func (c *Capture) kernelTrouble() (all []string) {
 	for line := range strings.Lines(c.text(kernelProbe)) {
 		at := kernelTime.FindStringSubmatch(line)
-		if at == nil || !troubled.MatchString(line) {
+		if at == nil || !troubled(line) {
 			continue
 		}
 		seconds, err := strconv.ParseFloat(at[1], 64)

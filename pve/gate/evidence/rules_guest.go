@@ -147,16 +147,12 @@ func (c *Capture) hostPressure() (Verdict, bool) {
 	if !c.running() {
 		return Verdict{}, false
 	}
-	disk, share := c.Host.busiest()
-	switch h := c.Host; {
-	case h.MemoryFull >= 20:
-		return Verdict{Text: fmt.Sprintf("QEMU is well, but the host lacks memory: all waited for it %.0f %% of the last 10 s", h.MemoryFull)}, true
-	case h.IOFull >= 50 && share >= 0.9:
-		return Verdict{Text: fmt.Sprintf("QEMU is well, but the host's disk %s is %.0f %% busy: all waited for I/O %.0f %% of the time", short(disk, 25), 100*share, h.IOFull)}, true
-	case h.CPUs > 0 && h.Load >= 4*float64(h.CPUs):
-		return Verdict{Text: fmt.Sprintf("QEMU is well, but the host is overloaded: load %.0f on %d CPUs", h.Load, h.CPUs)}, true
+	if why := c.Host.starved(); why != "" {
+		return Verdict{Text: "QEMU is well, but the host has no time for it: " + why}, true
 	}
-	return Verdict{}, false
+	disk, share := c.Host.busiest()
+	return Verdict{Text: fmt.Sprintf("QEMU is well, but the host's disk %s is %.0f %% busy: all waited for I/O %.0f %% of the time", short(disk, 25), 100*share, c.Host.IOFull)},
+		c.Host.IOFull >= 50 && share >= 0.9
 }
 
 // guestQuiet: the agent alone is silent, for all that can be seen. The screen may show more than a glance sees.

@@ -97,6 +97,8 @@ func (c *Capture) mainLoop() (Verdict, bool) {
 		return Verdict{Text: "QEMU is stopped by a signal (state " + p.State + "), so nothing in it answers; `cycle`", Advice: pve.Cycle}, true
 	case m == nil || m.Silent == 0 || m.Tries < 2 || c.qmTalked():
 		return Verdict{}, false
+	case c.Host.starved() != "":
+		return Verdict{Text: fmt.Sprintf("QEMU does not answer on its control socket (%d tries, %s): hung, or starved by the host, %s", m.Tries, span(m.Silent), c.Host.starved())}, true
 	default:
 		return Verdict{Text: fmt.Sprintf("QEMU does not answer on its control socket (%d tries, %s): main loop hung; `cycle`", m.Tries, span(m.Silent)), Advice: pve.Cycle}, true
 	}

@@ -22,7 +22,7 @@ const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "16"); err != nil { // they wait nearly all of the time
+	if err := flag.Set("test.parallel", "6"); err != nil { // they wait nearly all of the time
 		panic(err)
 	}
 	os.Exit(m.Run())

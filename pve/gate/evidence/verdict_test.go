@@ -74,6 +74,9 @@ var told = []story{
 	{"the main loop hangs, and its process seems to be well", "wedged", func(c *evidence.Capture) {
 		c.Process.State = "S"
 	}, "main-loop", pve.Cycle, "QEMU does not answer on its control socket (2 tries, 5 s): main loop hung; `cycle`"},
+	{"the same on a host that is overrun", "wedged", func(c *evidence.Capture) {
+		c.Process.State, c.Host.Load, c.Host.CPUs = "S", 300, 16
+	}, "main-loop", "", "QEMU does not answer on its control socket (2 tries, 5 s): hung, or starved by the host, load 300 on 16 CPUs"},
 	{"the same at a glance, while others wait already", "wedged-glance", func(c *evidence.Capture) {
 		c.Process.State = "S"
 	}, "main-loop-suspected", pve.Forensics, "QEMU has not served earlier callers of its control socket: busy or hung; `forensics` looks longer"},
@@ -187,7 +190,7 @@ var told = []story{
 
 	{"the host swaps", "healthy", func(c *evidence.Capture) {
 		c.Host.MemoryFull = 41
-	}, "host-pressure", "", "QEMU is well, but the host lacks memory: all waited for it 41 % of the last 10 s"},
+	}, "host-pressure", "", "QEMU is well, but the host has no time for it: short of memory (41 %)"},
 	{"the host's disk cannot keep up", "healthy", func(c *evidence.Capture) {
 		c.Host.IOFull, c.Host.Window = 88, time.Second
 		c.Host.First = []evidence.HostDisk{{Name: "sda", Waiting: 60, Done: 100}}
@@ -198,7 +201,7 @@ var told = []story{
 	}, "healthy", "", "Healthy from outside: CPU 4 %, I/O moving, agent answers; look inside the guest"},
 	{"the host is overrun", "healthy", func(c *evidence.Capture) {
 		c.Host.Load, c.Host.CPUs = 130, 16
-	}, "host-pressure", "", "QEMU is well, but the host is overloaded: load 130 on 16 CPUs"},
+	}, "host-pressure", "", "QEMU is well, but the host has no time for it: load 130 on 16 CPUs"},
 
 	{"a thread that was in D twice and worked between", "dstate", func(c *evidence.Capture) {
 		for i := range c.Process.Last {
