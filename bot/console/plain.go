@@ -19,6 +19,7 @@ import (
 // shown is what plain lines have said of a message, so that an edit says only what is new.
 type shown struct {
 	lines   []string
+	done    map[string]int // how often each line of something finished was there at once
 	files   int
 	buttons string
 	at      time.Time // when lines that tick were last printed
@@ -48,7 +49,8 @@ func (c *Console) printPost(th *thread, e *entry) error {
 	for _, line := range lines[1:] {
 		b.WriteString(strings.TrimRight(indent+line, " ") + "\n")
 	}
-	e.shown.lines, e.shown.at = lines, c.opt.Now()
+	e.shown.said(lines)
+	e.shown.at = c.opt.Now()
 	c.writeExtras(&b, e)
 	return c.write(b.String())
 }
@@ -58,23 +60,44 @@ func (c *Console) printEdit(th *thread, e *entry) error {
 	var b strings.Builder
 	now := c.opt.Now()
 	due := !e.ticks() || now.Sub(e.shown.at) >= ticks
-	news, shown := changes(e.shown.lines, e.plain(), due)
+	news, shown := changes(e.shown.lines, e.plain(), e.shown.done, due)
 	for _, line := range news {
 		b.WriteString(mark(e.from, "~") + c.elsewhere(th) + line + "\n")
 	}
-	if e.shown.lines = shown; due {
+	if e.shown.said(shown); due {
 		e.shown.at = now
 	}
 	c.writeExtras(&b, e)
 	return c.write(b.String())
 }
 
-// changes are the lines of now that old has not, and the lines that are known to the reader then. A line that differs
-// from an old one only in its digits ticks: it is left out, and still owed, until it is due.
-func changes(old, now []string, due bool) (news, known []string) {
-	same := map[string]int{}
-	for _, line := range old {
-		same[line]++
+// said notes what the reader knows now. What is finished stays known when it is folded away and comes back.
+func (s *shown) said(lines []string) {
+	s.lines = lines
+	if s.done == nil {
+		s.done = map[string]int{}
+	}
+	for line, n := range counted(lines) {
+		if strings.HasPrefix(line, "✓ ") || strings.HasPrefix(line, "✗ ") || strings.HasPrefix(line, "– ") {
+			s.done[line] = max(s.done[line], n)
+		}
+	}
+}
+
+func counted(lines []string) map[string]int {
+	n := map[string]int{}
+	for _, line := range lines {
+		n[line]++
+	}
+	return n
+}
+
+// changes are the lines of now that neither old nor done has, and the lines that are known to the reader then. A line that
+// differs from an old one only in its digits ticks: it is left out, and still owed, until it is due.
+func changes(old, now []string, done map[string]int, due bool) (news, known []string) {
+	same := counted(old)
+	for line, n := range done {
+		same[line] = max(same[line], n)
 	}
 	ticking := map[string][]string{}
 	for _, line := range old {

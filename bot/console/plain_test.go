@@ -89,7 +89,7 @@ func TestOnlyChangesAreRepeated(t *testing.T) {
 		{"x 1|x 2", "x 2|x 3|x 4", false, "x 4", "x 2|x 1|x 4"},
 	} {
 		split := func(s string) []string { return strings.Split(s, "|") }
-		news, known := changes(split(c.old), split(c.now), c.due)
+		news, known := changes(split(c.old), split(c.now), nil, c.due)
 		if got := strings.Join(news, "|"); got != c.news || strings.Join(known, "|") != c.got {
 			t.Errorf("from %s to %s: news %q, known %q", c.old, c.now, got, known)
 		}
@@ -246,4 +246,20 @@ func TestAClockThatOnlyRunsIsNoNews(t *testing.T) {
 	}
 	g.prints("bgbot  ▸ ⏳ cycle devvm 0:00 · stop\n         ▸ stop\n" +
 		"bgbot  ~ ⏳ cycle devvm 0:02 · start\nbgbot  ~ ✓ stop  1.6 s\nbgbot  ~ ✅ cycle devvm · 2.6 s\n")
+}
+
+func TestWhatIsFinishedIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	id := g.says(bot.Place{}, bot.Text{Body: "⏳ cycle\n✓ lock  0.1 s\n✓ stop  1.6 s"})
+	for _, body := range []string{
+		"⏳ cycle\n✓ 2 steps  1.7 s\n▸ start",
+		"✅ cycle\n✓ lock  0.1 s\n✓ stop  1.6 s\n✓ stop  1.6 s\n✓ start  1.0 s",
+	} {
+		g.clock.pass(time.Minute)
+		g.edits(bot.Place{}, id, bot.Text{Body: body})
+	}
+	g.prints("bgbot  ▸ ⏳ cycle\n         ✓ lock  0.1 s\n         ✓ stop  1.6 s\n" +
+		"bgbot  ~ ✓ 2 steps  1.7 s\nbgbot  ~ ▸ start\n" +
+		"bgbot  ~ ✅ cycle\nbgbot  ~ ✓ stop  1.6 s\nbgbot  ~ ✓ start  1.0 s\n")
 }
