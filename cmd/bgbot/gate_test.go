@@ -51,7 +51,7 @@ func newSite(t *testing.T) *site {
 // serve lets in the administrator and the keys in that file.
 func (s *site) serve(keys string) *sshdtest.Server {
 	admin := filepath.Join(s.t.TempDir(), "admin")
-	server := sshdtest.New(s.t, sshdtest.Options{Config: []string{"Match all", "AuthorizedKeysFile " + admin + " " + filepath.Join(s.root, keys)}})
+	server := sshdtest.New(s.t, sshdtest.Options{Config: []string{"SetEnv HOME=" + s.root, "Match all", "AuthorizedKeysFile " + admin + " " + filepath.Join(s.root, keys)}})
 	key := server.ClientSigner.PublicKey()
 	if s.host != nil { // one person with one key for both machines
 		key = s.host.ClientSigner.PublicKey()

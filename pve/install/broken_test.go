@@ -181,11 +181,11 @@ func TestBrokenVMs(t *testing.T) {
 			func() { r.host.write("etc/passwd", "breakglass:x:1001:1001:,,,:/:/bin/bash\n") },
 		},
 		{
-			"a symlink in the home", `ROOT/home/breakglass/.ssh/authorized_keys on VM is a symlink to "/etc/shadow"; make it a file, then run this again.`,
+			"a symlink in the home", `ROOT/home/breakglass/.ssh/authorized_keys on VM is a symlink to "/etc/passwd"; make it a file, then run this again.`,
 			func() {
 				path := r.host.at("home/breakglass/.ssh/authorized_keys")
 				r.host.must(os.Remove(path))
-				r.host.must(os.Symlink("/etc/shadow", path))
+				r.host.must(os.Symlink("/etc/passwd", path))
 			},
 		},
 	} {
@@ -361,7 +361,7 @@ func TestLoginsThatAreNoLogin(t *testing.T) {
 func TestALoginShellThatTalks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.host = newMachine(t, r.host.root, "root/.ssh/authorized_keys", "SetEnv X=1")
+	r.host = newMachine(t, r.host.root, "root/.ssh/authorized_keys")
 	r.options.Host = r.host.address()
 	r.host.noisy()
 	r.apply(r.options)

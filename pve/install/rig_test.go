@@ -78,7 +78,8 @@ func newMachine(t *testing.T, root, keys string, config ...string) *machine {
 	t.Helper()
 	m := &machine{t: t, root: root}
 	m.admin = filepath.Join(t.TempDir(), "admin")
-	m.sshd = sshdtest.New(t, sshdtest.Options{Config: append(config, "Match all", "AuthorizedKeysFile "+m.admin+" "+m.at(keys))})
+	// The home is another one, because a .bashrc of whoever runs the tests can take longer than all the rest.
+	m.sshd = sshdtest.New(t, sshdtest.Options{Config: append(config, "SetEnv HOME="+root, "Match all", "AuthorizedKeysFile "+m.admin+" "+m.at(keys))})
 	m.must(os.WriteFile(m.admin, ssh.MarshalAuthorizedKey(m.sshd.ClientSigner.PublicKey()), 0o600))
 	return m
 }
@@ -129,6 +130,7 @@ func (m *machine) at(path string) string { return filepath.Join(m.root, path) }
 func (m *machine) write(path, text string) {
 	m.t.Helper()
 	m.must(os.MkdirAll(filepath.Dir(m.at(path)), 0o755))
+	_ = os.Remove(m.at(path)) // it may be read-only
 	m.must(os.WriteFile(m.at(path), []byte(text), 0o600))
 }
 
