@@ -39,16 +39,19 @@ func (f facts) line(room int) (text string, whole bool) {
 	if f.Lock != "" && !strings.HasPrefix(found, "Locked ("+f.Lock) {
 		lock = " · locked (" + cut(oneLine(f.Lock), 20) + ")"
 	}
-	text = f.state()
-	left := room - runes(text+lock+" · ")
+	parts := []string{f.state()}
+	if parts[0] == "" {
+		parts = nil
+	}
+	left := room - runes(strings.Join(append(parts, lock), " · "))
 	switch whole = runes(found) <= left; {
 	case found == "":
 	case whole:
-		text += " · " + found
+		parts = append(parts, found)
 	case left >= 30:
-		text += " · " + cut(found, left)
+		parts = append(parts, cut(found, left))
 	}
-	text += lock
+	text = strings.Join(parts, " · ") + lock
 	if age := f.evidenceAge(); age != "" && runes(text+" · "+age) <= room {
 		text += " · " + age
 	}
@@ -64,6 +67,9 @@ func (f facts) state() string {
 	case f.Status == "stopped":
 		return f.Status
 	case f.Status == "" || f.Status == "unknown" || f.Status == "stuck" || up == 0:
+		if f.Verdict != "" && strings.Contains(firstLine(f.Text), f.Verdict) { // which follows
+			return cut(oneLine(f.Status), 30)
+		}
 		return cut(oneLine(firstLine(f.Text)), 90)
 	case f.Status == "running":
 		return f.Status + " " + age(up)
@@ -74,7 +80,7 @@ func (f facts) state() string {
 
 // evidenceAge tells how old the newest forensics are, by the host's own clock.
 func (f facts) evidenceAge() string {
-	if f.Forensics.IsZero() || f.At.IsZero() {
+	if f.Forensics.IsZero() || f.At.IsZero() || f.Verb == pve.Forensics {
 		return ""
 	}
 	return "forensics " + age(max(0, f.At.Sub(f.Forensics))) + " old"

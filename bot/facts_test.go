@@ -196,9 +196,15 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 		},
 		"forensics": {
 			with(host(panicky, pve.Reset), func(r *pve.Result) { r.Verb, r.LastOp, r.Text = pve.Forensics, "", "Captured 14 probes in 3.1 s." }),
-			"🔎 devvm: running 9 d 4 h · Guest kernel panic on screen: sysrq triggered crash · forensics 20 s old\n" +
+			"🔎 devvm: running 9 d 4 h · Guest kernel panic on screen: sysrq triggered crash\n" +
 				"The host advises `reset`: reset is enough.\nCaptured 14 probes in 3.1 s.",
 			"Reset …, Cycle …",
+		},
+		"forensics of a gate that says no more": {
+			pve.Result{Verb: pve.Forensics, Verdict: stalled, Advice: pve.Cycle, Text: stalled + "\nForensics of VM 102: 14 of 15 probes answered.\nNo answer: screen"},
+			"🔎 devvm: No block I/O for 12 s, 3 requests waiting: I/O stall\nThe host advises `cycle`: a reset keeps the wedged QEMU.\n" +
+				"Forensics of VM 102: 14 of 15 probes answered.\nNo answer: screen",
+			"Cycle …, Reset …",
 		},
 		"advice that is no verb": {
 			host("odd; `rm -rf`", "rm -rf"),

@@ -128,7 +128,7 @@ func (s opStep) draw(now time.Time, over bool) string {
 		room = 160
 	}
 	if s.text != "" {
-		text = " · " + plain(s.text, room)
+		text = " · " + plain(unticked(s.text), room)
 	}
 	switch s.state {
 	case pve.StepStart:
