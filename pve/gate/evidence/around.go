@@ -67,10 +67,12 @@ func (h *Host) busiest() (name string, share float64) {
 	return name, min(1, share)
 }
 
+const scarce = 20 // percent of the time without memory
+
 // starved says why the host has no time for its VMs; empty if it has.
 func (h *Host) starved() string {
 	switch {
-	case h.MemoryFull >= 20:
+	case h.MemoryFull >= scarce:
 		return fmt.Sprintf("short of memory (%.0f %%)", h.MemoryFull)
 	case h.CPUs > 0 && h.Load >= 4*float64(h.CPUs):
 		return fmt.Sprintf("load %.0f on %d CPUs", h.Load, h.CPUs)

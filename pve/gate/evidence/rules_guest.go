@@ -141,16 +141,19 @@ func (c *Capture) ioStallSuspected() (Verdict, bool) {
 		ok && !known && c.deaf() && quiet >= long
 }
 
-// hostPressure: the host has no time for its VMs. Before pve-qemu 10.2.1-2 an idle iothread counted as pressure on I/O, so
-// that has to have a busy disk beside it.
+// hostPressure: the host has no time for this VM. A high load alone says little of a VM that wants little. Before pve-qemu
+// 10.2.1-2 an idle iothread counted as pressure on I/O, so that has to have a busy disk beside it.
 func (c *Capture) hostPressure() (Verdict, bool) {
-	if !c.running() {
-		return Verdict{}, false
-	}
-	if why := c.Host.starved(); why != "" {
-		return Verdict{Text: "QEMU is well, but the host has no time for it: " + why}, true
-	}
 	disk, share := c.Host.busiest()
+	stolen := c.stolen()
+	switch h := c.Host; {
+	case !c.running():
+		return Verdict{}, false
+	case h.MemoryFull >= scarce:
+		return Verdict{Text: "QEMU is well, but the host has no time for it: " + h.starved()}, true
+	case stolen >= 0.5:
+		return Verdict{Text: fmt.Sprintf("QEMU is well, but its CPUs waited for the host's for %.0f %% of the time: load %.0f on %d CPUs", 100*stolen, h.Load, h.CPUs)}, true
+	}
 	return Verdict{Text: fmt.Sprintf("QEMU is well, but the host's disk %s is %.0f %% busy: all waited for I/O %.0f %% of the time", short(disk, 25), 100*share, c.Host.IOFull)},
 		c.Host.IOFull >= 50 && share >= 0.9
 }

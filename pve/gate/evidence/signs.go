@@ -107,6 +107,18 @@ func (c *Capture) spinning() (n, of int) {
 	return n, len(shares)
 }
 
+// stolen is the largest share of the time for which a virtual CPU could have run, and the host had no time for it.
+func (c *Capture) stolen() (most float64) {
+	if c.Process == nil {
+		return 0
+	}
+	busy, wanted := c.Process.busy(c.vcpus()), c.Process.wanted(c.vcpus())
+	for i := range busy {
+		most = max(most, wanted[i]-busy[i])
+	}
+	return most
+}
+
 // cpu is the use of all virtual CPUs in words.
 func (c *Capture) cpu() string {
 	if c.Process == nil || c.Process.Last == nil {

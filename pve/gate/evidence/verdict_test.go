@@ -199,9 +199,17 @@ var told = []story{
 	{"pressure that an idle iothread feigns", "healthy", func(c *evidence.Capture) {
 		c.Host.IOFull = 99
 	}, "healthy", "", "Healthy from outside: CPU 4 %, I/O moving, agent answers; look inside the guest"},
-	{"the host is overrun", "healthy", func(c *evidence.Capture) {
+	{"the host has too much to do", "healthy", func(c *evidence.Capture) {
 		c.Host.Load, c.Host.CPUs = 130, 16
-	}, "host-pressure", "", "QEMU is well, but the host has no time for it: load 130 on 16 CPUs"},
+		for i, thread := range c.Process.Last {
+			if thread.ID == c.Machine.CPUs[0] {
+				c.Process.Last[i].Delayed += c.Process.Window * 6 / 10
+			}
+		}
+	}, "host-pressure", "", "QEMU is well, but its CPUs waited for the host's for 62 % of the time: load 130 on 16 CPUs"},
+	{"the same, for a VM that wants no more than it gets", "healthy", func(c *evidence.Capture) {
+		c.Host.Load, c.Host.CPUs = 130, 16
+	}, "healthy", "", "Healthy from outside: CPU 4 %, I/O moving, agent answers; look inside the guest"},
 
 	{"a thread that was in D twice and worked between", "dstate", func(c *evidence.Capture) {
 		for i := range c.Process.Last {
