@@ -107,15 +107,13 @@ func (p packages) build(ctx context.Context, dir string, programs programs) erro
 	return errors.Join(os.WriteFile(filepath.Join(dir, "kernel"), kernel, 0o600), os.WriteFile(filepath.Join(dir, "base.cpio"), b.Bytes(), 0o600))
 }
 
+// kernelOf is the kernel as Debian has it. Unpacked, QEMU could start it 0.3 s sooner, through its PVH entry; but then
+// nobody tells it of the VGA screen, and what it has to say, such as that it panics, is on none (measured).
 func kernelOf(files map[string][]byte) ([]byte, error) {
-	for path, packed := range files {
-		if isModule(path) {
-			continue
-		}
-		if kernel, err := unpackKernel(packed); err == nil {
+	for path, kernel := range files {
+		if !isModule(path) {
 			return kernel, nil
 		}
-		return packed, nil // it boots as well, only later
 	}
 	return nil, errors.New("there is no kernel in it")
 }
