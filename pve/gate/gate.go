@@ -84,7 +84,7 @@ func (g *gate) run(last record) pve.Result {
 	r := g.seen
 	r.Verb, r.VMID, r.Op, r.Exit, r.Status = g.verb, g.vmid, g.op, end.exit, end.status
 	r.Text = strings.TrimSpace(end.text + "\n" + ignored)
-	r.LastOp, r.At = last.words(time.Now()), time.Now().UTC()
+	r.LastOp, r.At = last.words(g.at), time.Now().UTC() // the same words as in a status, to the second
 	return r
 }
 

@@ -116,7 +116,7 @@ func TestStatusWithoutQmSaysWhatTheProcessShows(t *testing.T) {
 	h.file("say-status", "pid: 1\nqmpstatus: running\nstatus: running\nlock: backup\n")
 	h.remove("hang-status")
 	r = h.run("status")
-	if want := "The VM is locked (backup)."; !strings.Contains(r.result.Text, want) || r.result.Lock != "backup" {
+	if want := "Locked (backup), changes refused."; !strings.Contains(r.result.Text, want) || r.result.Lock != "backup" {
 		t.Errorf("got %q and %q, want %q", r.result.Lock, r.result.Text, want)
 	}
 	h.file("say-status", "status: stopped\n")
@@ -220,7 +220,7 @@ func TestOldEvidenceIsRemovedButNotThatOfAChange(t *testing.T) {
 		if len(h.read(folder+newest)) == 0 {
 			t.Errorf("in %s: the newest capture is empty", folder)
 		}
-		if text := h.read(folder + name); !strings.Contains(text, "for stop\n") {
+		if text := h.read(folder + name); !strings.Contains(text, ", for stop, ") {
 			t.Errorf("in %s: the evidence of the change is %q", folder, text)
 		}
 	}

@@ -24,7 +24,7 @@ func (g *gate) status(ctx context.Context, last record) error {
 	go func() { said <- g.qm(ctx, statusLimit, "status", "--verbose") }() // bounded by its own limit
 	c := evidence.Glance(ctx, subject)
 	s := <-said
-	c.Note("qm status --verbose", s.Out, s.Failure())
+	c.Note("qm status", s.Out, s.Failure())
 	verdict := g.judge(c)
 	q := g.identify()
 	if q != nil {
@@ -38,7 +38,7 @@ func (g *gate) status(ctx context.Context, last record) error {
 	g.seen.HostKeys = g.hostKeys(ctx, verdict)
 	end := g.describe(s, q)
 	end.text += "\n" + g.seen.Verdict
-	if words := last.words(time.Now()); words != "" {
+	if words := last.words(g.at); words != "" {
 		end.text += "\nLast: " + words
 	} else {
 		end.text += "\nNo change was made through this gate yet."
@@ -64,11 +64,7 @@ func (g *gate) describe(s host.Said, q *qemu) *ending {
 	case status == "stopped":
 		return ended(pve.Done, "VM %d is stopped.", g.vmid).withStatus(status)
 	}
-	end := ended(pve.Done, "VM %d is %s (%s).", g.vmid, status, process).withStatus(status)
-	if g.seen.Lock != "" {
-		end.text += fmt.Sprintf("\nThe VM is locked (%s).", g.seen.Lock)
-	}
-	return end
+	return ended(pve.Done, "VM %d is %s (%s).", g.vmid, status, process).withStatus(status)
 }
 
 // rehearse says what a change would do.
