@@ -337,6 +337,9 @@ func (g *gateInstall) verdict(good bool, err error) (int, error) {
 func (g *gateInstall) fragment(text string) error {
 	fmt.Fprintln(g.e.out, "\nThe private keys are on this machine alone. If the bot runs elsewhere, take them there and correct key_file.")
 	if g.write == "" {
+		if g.host.trust.Pin != nil && g.vm.trust.Pin != nil { // the configuration has it all
+			return nil
+		}
 		fmt.Fprintf(g.e.out, "For bgbot.yaml:\n\n%s\nThen: bgbot doctor -c bgbot.yaml\n", text)
 		return nil
 	}

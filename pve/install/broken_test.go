@@ -167,6 +167,20 @@ func TestBrokenVMs(t *testing.T) {
 			},
 		},
 		{
+			"words that are commands to the terminal", "the disk is full at ROOT/etc/sudoers.d/bgbot-breakglass on VM; what stood there is as it was. Make room, then run this again.",
+			func() {
+				r.host.must(os.RemoveAll(r.host.at("etc/sudoers.d")))
+				r.host.program("mktemp", `printf "\033]0;x\007No space left on device\n" >&2; exit 1`)
+			},
+		},
+		{
+			"and other words", "ROOT/etc/sudoers.d/bgbot-breakglass on VM: ?]0;x?oh no? (exit 1)",
+			func() {
+				r.host.must(os.RemoveAll(r.host.at("etc/sudoers.d")))
+				r.host.program("mktemp", `printf "\033]0;x\007oh no\233\n" >&2; exit 1`)
+			},
+		},
+		{
 			"a user of somebody else", "the user breakglass on VM was made by somebody else and does not fit: its shell is /usr/sbin/nologin. Mend it there, or name another with --user.",
 			func() {
 				r.host.write("etc/passwd", "breakglass:x:1001:1001:,,,:/home/x:/usr/sbin/nologin\n")

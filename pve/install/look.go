@@ -15,7 +15,7 @@ func fields(out []byte) (map[string][]string, []byte) {
 	all := map[string][]string{}
 	for line := range strings.Lines(string(head)) {
 		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
-			all[name] = append(all[name], value)
+			all[name] = append(all[name], printable(value))
 		}
 	}
 	return all, rest
@@ -168,7 +168,7 @@ func (m *Machine) wrong(path string, s said) error {
 	case s.exit == exitNoShell:
 		return problem("%s has no /bin/bash; install bash there first.", m.at())
 	case s.exit == exitInUse:
-		return problem("the user %s stays: %s", where, lastLine(strings.TrimSpace(string(s.out))))
+		return problem("the user %s stays: %s", where, lastLine(strings.TrimSpace(printable(string(s.out)))))
 	case has("No space left", "Disk quota exceeded"):
 		return problem("the disk is full at %s; what stood there is as it was. Make room, then run this again.", where)
 	case has("Read-only file system"):

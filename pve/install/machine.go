@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -198,7 +199,7 @@ func (m *Machine) script(ctx context.Context, name string, stdin io.Reader, args
 		session.Stdin, session.Stdout, session.Stderr = stdin, out, errOut
 		err = session.Run(m.commandLine(string(text), args))
 	}
-	s := said{err: strings.TrimSpace(errOut.String())}
+	s := said{err: printable(strings.TrimSpace(errOut.String()))}
 	exit, ended := errors.AsType[*ssh.ExitError](err)
 	switch {
 	case ended:
@@ -250,6 +251,16 @@ func (m *Machine) notOurs(s said, out []byte) error {
 	}
 	return problem("%s lets %s in but runs no commands for it (exit %d). It must be a login with a POSIX shell, not a forced command. It said: %q",
 		m.at(), m.User, s.exit, words)
+}
+
+// printable is what a terminal may be given of a far machine's words: lines, and no commands to the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 func lastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }

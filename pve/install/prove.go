@@ -106,6 +106,6 @@ func sentence(err error) string {
 }
 
 func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
+	line, _, _ := strings.Cut(printable(s), "\n")
 	return line
 }

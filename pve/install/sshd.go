@@ -9,7 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// reloadLimit is for sshd to listen again.
+const reloadLimit = 20 * time.Second
 
 // sshd is a file that sshd on the host includes.
 type sshd struct {
@@ -107,15 +111,36 @@ func (d sshd) make(ctx context.Context, m *Machine) (string, error) {
 		return "", err
 	}
 	// A file that sshd takes may still shut us out; as long as this session lives it can be taken back.
-	again, err := m.open(ctx)
-	if err != nil {
+	if err := m.another(ctx); err != nil {
 		return "", problem("With %s there is no new login at %s, so it was taken back.%s %s", d.path, m.at(), and(d.swap(ctx, m, seen.content)), sentence(err))
 	}
-	_ = again.Close() // it was only to see
 	if is, why, err := d.check(ctx, m); err != nil || is != isOK {
 		return "", errors.Join(err, problem("%s on %s is in place, but %s. Its sshd_config must say, before any Match: Include %s/*.conf", d.path, m.at(), why, path.Dir(d.path)))
 	}
 	return "sshd has read it", nil
+}
+
+// another tries a second login. A sshd that was told to read its configuration executes itself anew, and for a moment
+// nobody listens (measured with 9.2).
+func (m *Machine) another(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
+	defer cancel()
+	tick := time.NewTicker(reloadLimit / 40)
+	defer tick.Stop()
+	for {
+		again, err := m.open(ctx)
+		if err == nil {
+			return again.Close()
+		}
+		if _, nobody := errors.AsType[*unreached](err); !nobody {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // and is what became of taking something back, if that failed as well.
