@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	machine "bgbot/pve/gate/host"
 
 	"golang.org/x/sys/unix"
 )
@@ -300,4 +302,39 @@ func TestASecondChangeIsToldWhoIsAtIt(t *testing.T) {
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
+}
+
+// A status takes a while, and the change that it tells of may end meanwhile. That is no interruption.
+func TestAChangeThatEndsDuringAStatusWasNotInterrupted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t).withVM()
+	other := exec.CommandContext(t.Context(), "sleep", "300") // its gate
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	st, err := machine.ReadStat(other.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(h.path("run/pve-gate"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	line, err := json.Marshal(map[string]any{
+		"op": "c81f", "verb": "cycle", "key": "bgbot", "began": time.Now(), "step": "ssh", "state": "start", "since": time.Now(), "after": "writes",
+		"gate": machine.Process{Pid: other.Process.Pid, Start: st.Start},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.file("run/pve-gate/102.op", string(line))
+	h.file("hold-status", "")
+	back := make(chan ran, 1)
+	go func() { back <- h.run("status") }()
+	await(t, "qm status", func() bool { return len(h.calls()) > 0 })
+	_ = other.Process.Kill()
+	_ = other.Wait()
+	h.remove("hold-status")
+	if r := <-back; !strings.HasPrefix(r.result.LastOp, "cycle by bgbot, op c81f is running: `ssh` since ") {
+		t.Errorf("got %q", r.result.LastOp)
+	}
 }

@@ -33,6 +33,8 @@ type record struct {
 	Ended time.Time `json:"ended,omitzero"`
 	Exit  pve.Exit  `json:"exit"`
 	Text  string    `json:"text,omitempty"`
+
+	cut bool // it was begun, has not ended, and nobody is at it any more
 }
 
 // mint makes an op id: short enough to type on a phone, and new together with its time.
@@ -49,9 +51,6 @@ func (r *record) note(step string, state pve.State, at time.Time) {
 	}
 }
 
-// interrupted says that the change was begun and that nobody is at it any more.
-func (r record) interrupted() bool { return r.Op != "" && r.Ended.IsZero() && !r.Gate.Lives() }
-
 // words tell the change to a person, and what to do when it was cut off.
 func (r record) words(now time.Time) string {
 	who := r.Verb
@@ -67,7 +66,7 @@ func (r record) words(now time.Time) string {
 			text += ": " + r.Text
 		}
 		return text
-	case r.interrupted():
+	case r.cut:
 		return fmt.Sprintf("%s, op %s was interrupted after `%s`, %s ago; %s", who, r.Op, r.After, span(now.Sub(r.Since)), r.mend())
 	}
 	return fmt.Sprintf("%s, op %s is running: `%s` since %s", who, r.Op, r.Step, span(now.Sub(r.Since)))
@@ -96,8 +95,21 @@ func saveRecord(s settings, r record) error {
 	return replace(s.runFile("op"), line)
 }
 
-// loadRecord finds the newest change, in the run folder or else in the journal; none is the zero record.
+// loadRecord finds the newest change; none is the zero record.
 func loadRecord(s settings) record {
+	r := readRecord(s)
+	if r.interrupted() { // or it ended between the reading and the look at its gate; then the record says so by now
+		r = readRecord(s)
+		r.cut = r.interrupted()
+	}
+	return r
+}
+
+// interrupted is true only of a record that was read when its gate lived no more.
+func (r record) interrupted() bool { return r.Op != "" && r.Ended.IsZero() && !r.Gate.Lives() }
+
+// readRecord reads it in the run folder, or else in the journal.
+func readRecord(s settings) record {
 	var r record
 	line, err := os.ReadFile(s.runFile("op"))
 	if err == nil && json.Unmarshal(line, &r) == nil {
