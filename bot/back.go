@@ -11,12 +11,13 @@ import (
 	"bgbot/pve"
 )
 
-// How long after a change the VM is waited for and looked into. A guest with a file system check takes its time.
+// How long after a change the VM is waited for and looked into. A guest with a file system check takes its time, but the
+// agent's ssh, which waits for all of it, is ended by its own limits.
 const (
 	reachWait = 90 * time.Second
-	lookWait  = 8 * time.Second  // for one look
-	bootWait  = 20 * time.Second // for a system that is still starting
-	backWait  = reachWait + bootWait + lookWait
+	bootWait  = 20 * time.Second     // for a system that is still starting
+	lookWait  = 8 * time.Second      // for one look
+	backWait  = reachWait + lookWait // for all of it
 )
 
 // reach is what is known of the VM's SSH after a change.
@@ -34,21 +35,23 @@ func (b *Bot) reached(o operation, r pve.Report, err error, step func(pve.Step))
 	if !up || err != nil || r.Result.Exit != pve.Done && r.Result.Exit != pve.Unverified {
 		return reach{}
 	}
-	if err := b.login(step); err != nil {
+	ctx, cancel := context.WithTimeout(b.cut, backWait) // shutdown waits for the verb, not for a guest that boots
+	defer cancel()
+	if err := b.login(ctx, step); err != nil {
 		return reach{asked: true, err: err}
 	}
 	answered := reach{asked: true, at: time.Now()}
 	if b.Look != nil {
-		answered.inside = b.lookInside(step)
+		answered.inside = b.lookInside(ctx, step)
 	}
 	return answered
 }
 
 // login waits until a login to the VM works; an error is why it does not.
-func (b *Bot) login(step func(pve.Step)) error {
+func (b *Bot) login(ctx context.Context, step func(pve.Step)) error {
 	const name = "SSH login"
 	step(pve.Step{Step: name, State: pve.StepStart})
-	ctx, cancel := context.WithTimeout(b.cut, reachWait) // shutdown waits for the verb, not for a guest that boots
+	ctx, cancel := context.WithTimeout(ctx, reachWait)
 	defer cancel()
 	for {
 		last := b.Reach(ctx)
@@ -77,19 +80,19 @@ type inside struct {
 }
 
 // lookInside asks systemd what is not well. A system that is still starting is asked again for a while.
-func (b *Bot) lookInside(step func(pve.Step)) inside {
+func (b *Bot) lookInside(ctx context.Context, step func(pve.Step)) inside {
 	const name = "services"
 	step(pve.Step{Step: name, State: pve.StepStart})
 	var in inside
 	for until := time.Now().Add(bootWait); ; {
-		ctx, cancel := context.WithTimeout(b.cut, lookWait)
-		out, err := b.Look(ctx)
+		one, cancel := context.WithTimeout(ctx, lookWait)
+		out, err := b.Look(one)
 		cancel()
 		in = readInside(out)
 		if err != nil {
 			in = inside{err: err}
 		}
-		if !in.starting() || time.Now().After(until) || sleep(b.cut, 2*time.Second) != nil {
+		if !in.starting() || time.Now().After(until) || sleep(ctx, 2*time.Second) != nil {
 			break
 		}
 	}
