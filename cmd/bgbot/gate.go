@@ -353,14 +353,13 @@ func (g *gateInstall) fragment(text string) error {
 func (g *gateInstall) reach(ctx context.Context, f far, through *install.Machine) (*install.Machine, error) {
 	f.Signers = g.signers
 	if term.IsTerminal(int(g.e.in.Fd())) {
-		f.trust.Ask = func(machine, fingerprint string) bool { return g.ask(ctx, machine, fingerprint) }
+		f.trust.Ask = func(question string) bool { return g.ask(ctx, question) }
 	}
 	return install.Reach(ctx, f.Login, f.trust, through, g.e.out)
 }
 
-// ask shows a person a host key that nobody knows.
-func (g *gateInstall) ask(ctx context.Context, machine, fingerprint string) bool {
-	fmt.Fprintf(g.e.err, "Nobody here knows %s yet. Its host key is\n  %s\nDoes its console say the same (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)? Type yes: ", machine, fingerprint)
+func (g *gateInstall) ask(ctx context.Context, question string) bool {
+	fmt.Fprint(g.e.err, question, " Type yes: ")
 	typed := make(chan string, 1)
 	go func() { // ends with the process: a read of a terminal cannot be cancelled
 		typed <- readLine(g.e.in)

@@ -62,15 +62,6 @@ func (p *Plan) warn() {
 	} else if p.From.Contains(p.Guest.Addr()) {
 		add("--from holds the VM's own address (%s): whoever takes over the VM and a key can use the gate from there.", p.Guest.Addr())
 	}
-	var missing []string
-	for _, k := range p.Pairs() {
-		if k.Signer == nil {
-			missing = append(missing, k.File)
-		}
-	}
-	if len(missing) > 0 {
-		add("Not there yet: %s. Make them as in 1, then print this again; until then the lines with KEY-OF-… are not ready to paste.", strings.Join(missing, ", "))
-	}
 }
 
 // owner is user:group on the far side. Below another root there is only one user.

@@ -15,7 +15,7 @@ import (
 func (p Plan) String() string {
 	var s strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&s, format+"\n", args...) }
-	for _, w := range p.Warnings {
+	for _, w := range append(p.Warnings, p.unmade()...) {
 		line("# ⚠ %s", w)
 	}
 	line("\n# ━━ 1. On this machine: the keys of the bot, whose private halves stay here, and the gate to the host")
@@ -47,6 +47,20 @@ func (p Plan) String() string {
 	line("%s\n", comment(p.Fragment(nil, nil)))
 	line("%s", comment(p.rebuilt()))
 	return s.String()
+}
+
+// unmade says which keys are not there yet.
+func (p Plan) unmade() []string {
+	var missing []string
+	for _, k := range p.Pairs() {
+		if k.Signer == nil {
+			missing = append(missing, k.File)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return []string{"Not there yet: " + strings.Join(missing, ", ") + ". Make them as in 1, then print this again; until then the lines with KEY-OF-… are not ready to paste."}
 }
 
 // about says what an item is for.

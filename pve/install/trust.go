@@ -21,8 +21,8 @@ type Trust struct {
 	Pin        ssh.PublicKey // of the configuration
 	KnownHosts []string      // files of ssh; one that does not exist says nothing
 	Accept     []string      // fingerprints, SHA256:…
-	// Ask shows a person the fingerprint of a machine that nobody knows; nil if there is nobody to ask.
-	Ask func(machine, fingerprint string) bool
+	// Ask puts the fingerprint of a machine that nobody knows before a person; nil if there is nobody to ask.
+	Ask func(question string) bool
 }
 
 // hostKey returns the key that the machine must show, and who vouches for it. Only a machine that nobody knows is
@@ -45,13 +45,13 @@ func (t Trust) hostKey(ctx context.Context, l Login) (key ssh.PublicKey, by stri
 		return key, "--accept-host-key", nil
 	case len(t.Accept) > 0:
 		return nil, "", problem("%s shows the host key %s, which --accept-host-key does not name. Nothing was sent.", l.at(), fingerprint)
-	case t.Ask != nil && t.Ask(l.at(), fingerprint):
+	case t.Ask != nil && t.Ask(fmt.Sprintf("Nobody here knows %s yet. Its host key is\n  %s\nDoes its console say the same (%s)?", l.at(), fingerprint, keygen(key))):
 		return key, "you", nil
 	case t.Ask != nil:
 		return nil, "", problem("The host key of %s was not accepted. Nothing was done.", l.at())
 	}
-	return nil, "", problem("Nobody knows %s yet. Its host key is %s. Compare it at its console "+
-		"(ssh-keygen -lf /etc/ssh/ssh_host_%s_key.pub), then say --accept-host-key %s.", l.at(), fingerprint, shortType(key), fingerprint)
+	return nil, "", problem("Nobody here knows %s yet. Its host key is %s. Compare it at its console (%s), then say --accept-host-key %s.",
+		l.at(), fingerprint, keygen(key), fingerprint)
 }
 
 // known looks the machine up in known_hosts. ed25519 is preferred, then the order of the file.
@@ -146,12 +146,13 @@ func (l Login) scan(ctx context.Context) (ssh.PublicKey, error) {
 	return nil, err
 }
 
-// shortType is the type in the names of sshd's files.
-func shortType(key ssh.PublicKey) string {
-	for _, t := range []string{"ed25519", "ecdsa", "rsa"} {
-		if strings.Contains(key.Type(), t) {
-			return t
+// keygen is the command that shows the fingerprint of such a key where it is kept.
+func keygen(key ssh.PublicKey) string {
+	kind := "rsa"
+	for _, k := range []string{"ed25519", "ecdsa"} {
+		if strings.Contains(key.Type(), k) {
+			kind = k
 		}
 	}
-	return key.Type()
+	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
 }

@@ -30,10 +30,10 @@ func TestWhoVouchesForAHostKey(t *testing.T) {
 		return []string{filepath.Join(t.TempDir(), "none"), path}
 	}
 	line := func(k ssh.PublicKey) string { return knownhosts.Line([]string{where}, k) }
-	say := func(yes bool) func(string, string) bool {
-		return func(machine, fingerprint string) bool {
-			if machine != at || fingerprint != shown {
-				t.Errorf("asked about %s, %s", machine, fingerprint)
+	say := func(yes bool) func(string) bool {
+		return func(question string) bool {
+			if want := "Nobody here knows " + at + " yet. Its host key is\n  " + shown + "\nDoes its console say the same (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)?"; question != want {
+				t.Errorf("asked %q, want %q", question, want)
 			}
 			return yes
 		}
@@ -58,7 +58,7 @@ func TestWhoVouchesForAHostKey(t *testing.T) {
 		{"another fingerprint", "shows the host key " + shown + ", which --accept-host-key does not name. Nothing was sent.", install.Trust{Accept: []string{"SHA256:no"}, Ask: say(true)}},
 		{"a person", "known by you", install.Trust{Ask: say(true)}},
 		{"a person who says no", "The host key of " + at + " was not accepted. Nothing was done.", install.Trust{Ask: say(false)}},
-		{"nobody", "Nobody knows " + at + " yet. Its host key is " + shown + ". Compare it at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then say --accept-host-key " + shown + ".", install.Trust{}},
+		{"nobody", "Nobody here knows " + at + " yet. Its host key is " + shown + ". Compare it at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then say --accept-host-key " + shown + ".", install.Trust{}},
 	} {
 		r.out.Reset()
 		m, err := install.Reach(r.context(), l, c.trust, nil, &r.out)
