@@ -32,16 +32,19 @@ type Place struct {
 
 func (p Place) String() string { return fmt.Sprintf("%s/%s/%s", p.Chat, p.Channel, p.Thread) }
 
-// Message is something a person said or clicked.
+// Message is something a person said or clicked, or, in Notice, something that the chat itself has to tell.
 type Message struct {
-	ID    string // unique in its chat; the same when it is delivered again
-	Place Place  // Thread is set also for the message that begins a thread: its own id
-	From  auth.Person
-	Name  string // how the chat shows the person; for display only
-	Text  string
-	Click string // the ID of the [Choice] that was pressed; then Text is empty
-	Card  string // with Click: the id of the message that carries the choice
-	At    time.Time
+	ID     string // unique in its chat; the same when it is delivered again
+	Place  Place  // Thread is set also for the message that begins a thread: its own id; a command or click outside of threads has none
+	From   auth.Person
+	Name   string // how the chat shows the person; for display only
+	Text   string
+	Click  string // the ID of the [Choice] that was pressed; then Text is empty
+	Card   string // with Click: the id of the message that carries the choice
+	At     time.Time
+	Missed bool   // found by reading back after a gap, not delivered while it was new
+	Home   bool   // From has opened the bot's own page and wants it drawn; Text and Click are empty
+	Notice string // CommonMark for the channel, from nobody: a gap that was closed, a stranger who came in
 }
 
 // Text is what the bot says.
@@ -81,6 +84,19 @@ var SlowLimits = Limits{EditGap: 1350 * time.Millisecond, PostGap: time.Second, 
 
 // Limited is a Chat that knows its own limits.
 type Limited interface{ Limits() Limits }
+
+// Homed is a Chat in which the bot has a page of its own for each person.
+type Homed interface {
+	// Home shows t on the page of the person with this user ID. Like Post, it tries once and classifies the failure.
+	Home(ctx context.Context, person string, t Text) error
+}
+
+// Attentive is a Chat that can show beside a thread that the bot is at work there.
+type Attentive interface {
+	// Working shows status, a few words; an empty one takes it away. The service forgets it by itself after a while. It is
+	// decoration: nobody retries it.
+	Working(ctx context.Context, p Place, status string) error
+}
 
 // Busy is a rate limit: nothing may be sent to this chat before After has passed.
 type Busy struct{ After time.Duration }
