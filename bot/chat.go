@@ -73,14 +73,16 @@ type File struct {
 
 // Limits is how fast a chat takes what the bot says. A Chat that says nothing gets [SlowLimits].
 type Limits struct {
-	EditGap time.Duration // least time between two edits in the whole chat
-	PostGap time.Duration // least time between two posts in the whole chat
-	Tick    time.Duration // how often a running message is redrawn only because time has passed
+	EditGap        time.Duration // least time between two edits in the whole chat
+	EditsPerMinute int           // most edits in any minute; with it EditGap is only how close they are while few were made lately. 0 is any number
+	PostGap        time.Duration // least time between two posts in the whole chat
+	Tick           time.Duration // how often a running message is redrawn only because time has passed
+	Apart          bool          // a Busy answer to an edit holds back edits only, one to a post posts only
 }
 
 // SlowLimits stays below 45 edits a minute and one post a second: Slack publishes 50 and more edits a minute and about
 // one post a second for each channel, and a client that lives at the limit meets it.
-var SlowLimits = Limits{EditGap: 1350 * time.Millisecond, PostGap: time.Second, Tick: 5 * time.Second}
+var SlowLimits = Limits{EditGap: 400 * time.Millisecond, EditsPerMinute: 45, PostGap: time.Second, Tick: 5 * time.Second}
 
 // Limited is a Chat that knows its own limits.
 type Limited interface{ Limits() Limits }
@@ -98,7 +100,7 @@ type Attentive interface {
 	Working(ctx context.Context, p Place, status string) error
 }
 
-// Busy is a rate limit: nothing may be sent to this chat before After has passed.
+// Busy is a rate limit: nothing may be sent to this chat before After has passed; with Limits.Apart nothing of that kind.
 type Busy struct{ After time.Duration }
 
 func (e *Busy) Error() string { return fmt.Sprintf("the chat is busy for %s", e.After) }

@@ -21,6 +21,7 @@ type live struct {
 	done  chan struct{}
 
 	shown []page
+	wrote time.Time // when the chat took something last
 }
 
 type page struct {
@@ -58,6 +59,9 @@ func (l *live) close() {
 	<-l.done
 }
 
+// clockWait is how old a running clock may get while others use up all edits.
+const clockWait = 30 * time.Second
+
 // follow writes changes until close, one page at a time.
 func (l *live) follow(ctx context.Context) {
 	tick := time.NewTicker(l.d.limits.Tick)
@@ -67,59 +71,71 @@ func (l *live) follow(ctx context.Context) {
 		case <-l.open.Done():
 			return
 		case <-tick.C:
-		case <-l.dirty:
-		}
-		i, t := l.next()
-		if i < 0 {
-			continue
-		}
-		if len(l.shown) > 0 {
-			if l.d.wait(l.open, l.d.editSlot) != nil {
-				return
-			}
-			if i, t = l.next(); i < 0 { // drawn again: the newest text wins
+			if time.Since(l.wrote) < clockWait && !l.d.edits.free() { // others have news, this is only a clock
 				continue
 			}
+		case <-l.dirty:
 		}
-		err := l.write(ctx, i, t)
+		some, err := l.bring(ctx, l.open, dueNow)
 		switch {
 		case err == nil:
 			failed = 0
 		case final(err):
 			return
-		default:
-			pause := l.d.pause(err, failed)
+		case l.open.Err() == nil:
+			pause := l.d.pause(&l.d.edits, err, failed)
 			failed++
 			l.d.log.WarnContext(ctx, "the chat did not take a live message", "again_in", pause, "err", err)
 			if sleep(l.open, pause) != nil {
 				return
 			}
 		}
-		l.touch() // there may be another page
+		if some {
+			l.touch() // there may be another page
+		}
 	}
 }
 
 // finish writes what is left until all pages are in the chat.
 func (l *live) finish(ctx context.Context) {
 	for failed := 0; ; {
-		i, t := l.next()
-		if i < 0 || l.d.wait(ctx, l.d.postSlot) != nil {
+		some, err := l.bring(ctx, ctx, overdue)
+		switch {
+		case err == nil && !some:
 			return
-		}
-		err := l.write(ctx, i, t)
-		if err == nil {
+		case err == nil:
 			failed = 0
-			continue
-		}
-		if final(err) {
+		case final(err):
 			l.d.log.ErrorContext(ctx, "the last state of a live message is not in the chat", "err", err)
 			return
+		default:
+			if sleep(ctx, l.d.pause(&l.d.edits, err, failed)) != nil {
+				return
+			}
+			failed++
 		}
-		if sleep(ctx, l.d.pause(err, failed)) != nil {
-			return
-		}
-		failed++
 	}
+}
+
+// bring writes the first page that is not in the chat as drawn, if there is one. An edit waits for its slot only while
+// wait lasts, and then shows the newest text.
+func (l *live) bring(ctx, wait context.Context, due time.Duration) (some bool, err error) {
+	i, t := l.next()
+	if i < 0 {
+		return false, nil
+	}
+	if i >= len(l.shown) {
+		return true, l.post(ctx, i, t)
+	}
+	ticket := l.d.edits.join(l, due)
+	defer l.d.edits.leave(ticket)
+	if err := l.d.edits.slot(wait, ticket); err != nil {
+		return true, err
+	}
+	if i, t = l.next(); i < 0 {
+		return false, nil
+	}
+	return true, l.write(ctx, i, t)
 }
 
 // next is the first page that is not in the chat as drawn; -1 means that all are.
@@ -133,18 +149,23 @@ func (l *live) next() (int, Text) {
 	return -1, Text{}
 }
 
-// write brings page i into the chat. A page that somebody deleted is posted anew.
+// write edits page i. One that somebody deleted is posted anew.
 func (l *live) write(ctx context.Context, i int, t Text) error {
-	if i < len(l.shown) {
-		err := l.d.once(ctx, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
-		if !gone(err) {
-			if err == nil {
-				l.d.taken(1)
-				l.shown[i].text = t
-			}
-			return err
-		}
+	if i >= len(l.shown) {
+		return l.post(ctx, i, t)
 	}
+	err := l.d.once(ctx, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
+	if gone(err) {
+		return l.post(ctx, i, t)
+	}
+	if err == nil {
+		l.shown[i].text, l.wrote = t, time.Now()
+	}
+	return err
+}
+
+// post says page i, which is not in the chat.
+func (l *live) post(ctx context.Context, i int, t Text) error {
 	quiet := t
 	quiet.Quiet = true
 	id, err := l.d.post(ctx, l.place, quiet)
@@ -156,6 +177,7 @@ func (l *live) write(ctx context.Context, i int, t Text) error {
 	} else {
 		l.shown = append(l.shown, page{id, t})
 	}
+	l.wrote = time.Now()
 	if i == len(l.shown)-1 && l.began != nil {
 		l.began(id)
 	}
