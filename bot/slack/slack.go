@@ -5,9 +5,8 @@ package slack
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net/http"
+	"sync"
 	"time"
 
 	"bgbot/bot"
@@ -31,24 +30,63 @@ type Options struct {
 
 // Chat is a [bot.Chat].
 type Chat struct {
-	opt  Options
-	http *http.Client // with a time limit: slack-go's own has none, and a black hole would hang for ever (measured)
+	opt    Options
+	home   home
+	web    *web
+	people *people
+	state  *channel
+	public bool // the channel is not private
 }
 
-// httpLimit is how long one call to the Web API may take.
+// httpLimit is how long one call to the Web API may take; slack-go's own client has no limit, and a black hole would
+// hang for ever (measured).
 const httpLimit = 10 * time.Second
 
-// Open checks the tokens, their scopes and the channel. It tries again for a while what may pass; its error is a
-// sentence that names the key and the mend.
-func Open(_ context.Context, opt Options) (*Chat, error) {
-	if opt.APIURL == "" {
-		opt.APIURL = "https://slack.com/api/"
+// Open checks the tokens, their scopes and the channel, and reads who is on the allowlist. It tries again for a while
+// what may pass; its error is a sentence that names the key and the mend.
+func Open(ctx context.Context, opt Options) (*Chat, error) {
+	s := newSurvey(opt)
+	for _, look := range s.needed() {
+		if _, err := insist(ctx, openLimit, look.do); err != nil {
+			return nil, err
+		}
 	}
-	return &Chat{opt: opt, http: &http.Client{Timeout: httpLimit}}, nil
+	return s.chat(), nil
 }
 
-// Run delivers what people say and click in the channel until ctx is done.
-func (c *Chat) Run(ctx context.Context, _ func(context.Context, bot.Message) error) error {
-	<-ctx.Done()
-	return fmt.Errorf("slack: %w", context.Cause(ctx))
+// Run delivers what people say and click in the channel until ctx is done, and reads back what was said meanwhile.
+func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	in := c.intake(ctx, handle)
+	link := newLink(linkOptions{appToken: c.opt.AppToken, apiURL: c.web.url, log: c.opt.Log})
+	in.begin(ctx, c.public)
+	var own sync.WaitGroup
+	own.Go(func() {
+		if err := in.watch(ctx, c.people.complete()); err != nil {
+			stop(err)
+		}
+	})
+	own.Go(func() { in.catchUp(ctx) })
+	own.Go(func() { in.bookkeeping(ctx, link.connected) })
+	err := link.run(ctx, listener{take: in.take, gap: in.gap, alarm: in.alarm})
+	stop(err)
+	own.Wait()
+	in.wg.Wait()
+	in.end(ctx)
+	return err
+}
+
+// intake prepares to receive.
+func (c *Chat) intake(ctx context.Context, handle func(context.Context, bot.Message) error) *intake {
+	return &intake{
+		home: c.home, web: c.web, people: c.people, channelState: c.state, clock: c.web.clock, ledger: &ledger{},
+		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: make(chan struct{}, 1),
+		handle: handle, post: c.Post, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, log: c.opt.Log, ctx: ctx,
+	}
+}
+
+// Post says nothing yet.
+func (c *Chat) Post(context.Context, bot.Place, bot.Text) (string, error) {
+	return "", &bot.Fatal{Reason: "slack: cannot say anything yet"}
 }

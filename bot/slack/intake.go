@@ -1,0 +1,147 @@
+package slack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"bgbot/bot"
+)
+
+// intake turns what Slack delivers into messages for the core: record, then acknowledge, then act. Only what passes every
+// check of [home] becomes a message; all else is acknowledged, logged and dropped. Its methods may be called from many
+// goroutines.
+type intake struct {
+	home
+	web          *web
+	people       *people
+	channelState *channel
+	clock        *clock
+	ledger       *ledger
+	handle       func(context.Context, bot.Message) error
+	post         func(context.Context, bot.Place, bot.Text) (string, error)
+	log          *slog.Logger
+	stale        chan struct{} // asks for a look at the channel now; capacity 1
+	gaps         *gaps
+	lastAlive    time.Time // when an earlier process was connected last; zero if there was none
+	cursor       func(ctx context.Context, key string) string
+	setCursor    func(ctx context.Context, key, value string)
+	taken        recent // commands and clicks that the core has, for their late second deliveries
+
+	ctx context.Context // of what happens behind an acknowledgement
+	wg  sync.WaitGroup  // everything that happens there
+}
+
+// behind runs f after the acknowledgement, in a goroutine that Run waits for.
+func (in *intake) behind(f func(ctx context.Context)) {
+	in.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(in.ctx, httpLimit)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+// look asks for a look at the channel now.
+func (in *intake) look() {
+	select {
+	case in.stale <- struct{}{}:
+	default:
+	}
+}
+
+// take handles one envelope. An error means that the core did not record it: it must not be acknowledged then.
+func (in *intake) take(ctx context.Context, e envelope) (answer []byte, err error) {
+	o, err := objectFrom(e.Payload)
+	if err != nil {
+		in.log.WarnContext(ctx, "an envelope that nobody can read was dropped", "type", e.Type, "err", err)
+		return nil, nil
+	}
+	var m bot.Message
+	switch e.Type {
+	case "events_api":
+		m, err = in.event(ctx, o)
+	case "slash_commands":
+		m, err = in.slash(o, e)
+	case "interactive":
+		m, err = in.click(o)
+	default:
+		err = refuse("an unknown kind of envelope")
+	}
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		in.log.Log(ctx, refused.level, "not acted on", "type", e.Type, "why", refused.why, "from", m.From.ID, "attempt", e.Attempt)
+		return in.tell(e, o, m, refused.say), nil
+	}
+	if m.ID == "" {
+		return nil, nil
+	}
+	if err := in.handle(ctx, m); err != nil {
+		return nil, err
+	}
+	in.took(e, m)
+	return nil, nil
+}
+
+// took remembers what the core has recorded.
+func (in *intake) took(e envelope, m bot.Message) {
+	if e.Type == "events_api" {
+		in.ledger.took(m)
+		return
+	}
+	in.taken.add(m.ID)
+}
+
+// tell says to the person alone why nothing happens, in the way that the envelope has for that.
+func (in *intake) tell(e envelope, o object, m bot.Message, say string) (answer []byte) {
+	switch {
+	case say == "":
+	case e.Type == "slash_commands":
+		answer, _ = json.Marshal(whisper(say))
+	case e.Type == "interactive":
+		in.behind(func(ctx context.Context) { in.respond(ctx, o.text("response_url"), say) })
+	case m.From.ID != "" && in.people.listed(m.From.ID): // strangers could make us talk
+		in.behind(func(ctx context.Context) {
+			if _, err := in.post(ctx, m.Place, bot.Text{Body: say, Only: m.From.ID}); err != nil {
+				in.log.WarnContext(ctx, "a refusal was not delivered", "err", err)
+			}
+		})
+	}
+	return answer
+}
+
+// whisper is a text that one person sees.
+func whisper(text string) map[string]any {
+	return map[string]any{"response_type": "ephemeral", "replace_original": false, "text": text}
+}
+
+// recent remembers ids for as long as Slack may send the same again.
+type recent struct {
+	mu  sync.Mutex // guards ids
+	ids map[string]time.Time
+}
+
+// redelivery is longer than Slack keeps sending the same thing: at once, after a minute, after five more.
+const redelivery = 15 * time.Minute
+
+func (r *recent) add(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids == nil {
+		r.ids = map[string]time.Time{}
+	}
+	for old, at := range r.ids {
+		if time.Since(at) > redelivery {
+			delete(r.ids, old)
+		}
+	}
+	r.ids[id] = time.Now()
+}
+
+func (r *recent) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.ids[id]
+	return ok
+}

@@ -1,0 +1,145 @@
+package slack
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"bgbot/bot"
+)
+
+// ledger is how far the channel was read and what of it the core has: it says what still has to be read back after a gap.
+// It is kept as one value, so that its parts never disagree. What arrives live does not move the mark: only reading back
+// does, since something said before it may still be on its way.
+type ledger struct {
+	mu    sync.Mutex // guards what follows
+	s     strip
+	dirty bool
+}
+
+// strip is the ledger as it is kept.
+type strip struct {
+	Mark    string            `json:"mark"`    // everything said up to here was read
+	Taken   map[string]bool   `json:"taken"`   // messages since shortly before the mark that the core has
+	Threads map[string]string `json:"threads"` // where people spoke lately: what began the thread, and the newest that they said
+	Alive   int64             `json:"alive"`   // when we were connected last, in seconds
+}
+
+const (
+	threadsKept = 20             // the newest
+	threadLife  = 24 * time.Hour // without a word of a person
+	overlap     = 30 * time.Second
+)
+
+func cursorKeyOf(channel string) string { return "read/" + channel }
+
+// load reads what an earlier process kept; fresh says that there is nothing.
+func (l *ledger) load(kept string, now time.Time) (fresh bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s = strip{}
+	err := json.Unmarshal([]byte(kept), &l.s)
+	if _, ok := moment(l.s.Mark); err != nil || !ok {
+		l.s, fresh = strip{Mark: stamp(now)}, true
+	}
+	if l.s.Taken == nil {
+		l.s.Taken = map[string]bool{}
+	}
+	if l.s.Threads == nil {
+		l.s.Threads = map[string]string{}
+	}
+	l.dirty = true
+	return fresh
+}
+
+// took notes a message that the core has recorded.
+func (l *ledger) took(m bot.Message) {
+	if _, message := moment(m.ID); !message {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.Taken[m.ID] = true
+	if t := m.Place.Thread; l.s.Threads[t] < m.ID {
+		l.s.Threads[t] = m.ID
+	}
+	l.dirty = true
+}
+
+// has says that the core has a message.
+func (l *ledger) has(ts string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.s.Taken[ts]
+}
+
+// since is the mark, less what Slack may show late.
+func (l *ledger) since() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return before(l.s.Mark, overlap)
+}
+
+// before is a timestamp some time earlier.
+func before(ts string, d time.Duration) string {
+	at, _ := moment(ts)
+	return stamp(at.Add(-d))
+}
+
+// threads are those in which people spoke lately.
+func (l *ledger) threads() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.s.Threads))
+}
+
+// readUpTo moves the mark forward and forgets what lies behind it.
+func (l *ledger) readUpTo(ts string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ts > l.s.Mark {
+		l.s.Mark = ts
+	}
+	l.dirty = true
+	keep := before(l.s.Mark, 2*overlap)
+	maps.DeleteFunc(l.s.Taken, func(ts string, _ bool) bool { return ts < keep })
+	dead := before(l.s.Mark, threadLife)
+	maps.DeleteFunc(l.s.Threads, func(_, newest string) bool { return newest < dead })
+	newest := slices.SortedFunc(maps.Keys(l.s.Threads), func(a, b string) int { return strings.Compare(l.s.Threads[b], l.s.Threads[a]) })
+	for _, old := range newest[min(len(newest), threadsKept):] {
+		delete(l.s.Threads, old)
+	}
+}
+
+// skip passes over everything that was said until now.
+func (l *ledger) skip(now time.Time) { l.readUpTo(stamp(now)) }
+
+// alive notes that we are connected, and returns when we were last.
+func (l *ledger) alive(now time.Time) (last time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.s.Alive > 0 {
+		last = time.Unix(l.s.Alive, 0)
+	}
+	l.s.Alive, l.dirty = now.Unix(), true
+	return last
+}
+
+// keep stores the ledger if it has changed.
+func (l *ledger) keep(ctx context.Context, set func(ctx context.Context, key, value string), key string) {
+	l.mu.Lock()
+	if !l.dirty {
+		l.mu.Unlock()
+		return
+	}
+	value, err := json.Marshal(l.s)
+	l.dirty = false
+	l.mu.Unlock()
+	if err == nil {
+		set(ctx, key, string(value))
+	}
+}

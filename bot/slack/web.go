@@ -1,0 +1,96 @@
+package slack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"bgbot/bot"
+)
+
+// web asks Slack's Web API what decides who and where we are, and what was said. It reads only, so asking again is safe;
+// it asks once and leaves that to its callers. Answers stay raw, see [object].
+type web struct {
+	url   string // ends in /
+	token string
+	http  *http.Client
+	clock *clock
+}
+
+// webError is Slack's no to a question.
+type webError struct {
+	method, code, needed string
+}
+
+func (e *webError) Error() string {
+	if e.needed != "" {
+		return fmt.Sprintf("%s: %s (needs %s)", e.method, e.code, e.needed)
+	}
+	return e.method + ": " + e.code
+}
+
+// tokenFaults says what is wrong with a bot token that Slack refuses for good. Other codes may pass.
+var tokenFaults = map[string]string{
+	"invalid_auth":            "Slack does not know it",
+	"not_authed":              "none was sent",
+	"account_inactive":        "the app was removed from the workspace, or the workspace is gone",
+	"token_revoked":           "it was revoked",
+	"token_expired":           "it has expired; switch token rotation off",
+	"not_allowed_token_type":  "it is of another kind",
+	"no_permission":           "it may not do what bgbot needs",
+	"team_access_not_granted": "the app was not granted access to this workspace; let an admin approve it",
+	"user_removed_from_team":  "its user was removed from the workspace",
+	"team_disabled":           "the workspace is disabled; let its owner enable it",
+}
+
+// botTokenMend is where a bot token comes from and where it goes.
+const botTokenMend = "Install the app on api.slack.com/apps, your app, OAuth & Permissions, put the bot token (xoxb-…) from there into slack.bot_token_file and start bgbot again."
+
+// tokenRefused is what a person reads when waiting cannot mend the bot token; nil for any other code.
+func tokenRefused(code string) error {
+	fault, ok := tokenFaults[code]
+	if !ok {
+		return nil
+	}
+	return &bot.Fatal{Reason: fmt.Sprintf("slack.bot_token is refused (%s): %s. %s", code, fault, botTokenMend)}
+}
+
+// ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass.
+func (w *web) ask(ctx context.Context, method string, args url.Values) (object, http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+method, strings.NewReader(args.Encode()))
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+w.token)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	sent := time.Now()
+	resp, err := w.http.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", method, err)
+	}
+	o, notJSON := objectFrom(body)
+	code := o.text("error")
+	switch fatal := tokenRefused(code); {
+	case resp.StatusCode == http.StatusTooManyRequests, code == "ratelimited":
+		return nil, nil, fmt.Errorf("%s: %w", method, &bot.Busy{After: retryAfterOf(resp)})
+	case fatal != nil:
+		return nil, nil, fatal
+	case resp.StatusCode != http.StatusOK:
+		return nil, nil, fmt.Errorf("%s: HTTP %s", method, resp.Status)
+	case notJSON != nil: // a page of a proxy, or of Slack in trouble
+		return nil, nil, fmt.Errorf("%s: HTTP %s, but no JSON", method, resp.Status)
+	case !o.yes("ok"):
+		return nil, nil, &webError{method: method, code: code, needed: o.text("needed")}
+	}
+	w.clock.learn(resp.Header, sent, time.Now())
+	return o, resp.Header, nil
+}
