@@ -117,6 +117,7 @@ type line struct {
 	a    *app
 	conn *websocket.Conn
 	in   chan object
+	pong chan string
 	mute bool // it acks nothing by itself
 
 	mu  sync.Mutex // of writes
@@ -144,8 +145,12 @@ func (a *app) dial(mute bool) *line {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	l := &line{a: a, conn: conn, in: make(chan object, 10000), mute: mute, err: make(chan error, 1)}
+	l := &line{a: a, conn: conn, in: make(chan object, 10000), pong: make(chan string, 10), mute: mute, err: make(chan error, 1)}
 	a.t.Cleanup(func() { conn.Close() })
+	conn.SetPongHandler(func(data string) error {
+		l.pong <- data
+		return nil
+	})
 	go l.read()
 	return l
 }

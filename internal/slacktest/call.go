@@ -59,6 +59,13 @@ func (s *Server) methodTable() map[string]method {
 		"conversations.members": {"groups:read channels:read", (*Server).conversationsMembers},
 		"users.info":            {"users:read", (*Server).usersInfo},
 
+		"team.info":                   {"team:read groups:read channels:read users:read", (*Server).teamInfo},
+		"bots.info":                   {"users:read", (*Server).botsInfo},
+		"reactions.add":               {"reactions:write", (*Server).react},
+		"reactions.remove":            {"reactions:write", (*Server).react},
+		"assistant.threads.setStatus": {"chat:write assistant:write", (*Server).setStatus},
+		"agents.sessions.setStatus":   {"chat:write assistant:write", (*Server).setStatus},
+
 		"files.getUploadURLExternal":   {"files:write", (*Server).filesGetUploadURLExternal},
 		"files.completeUploadExternal": {"files:write", (*Server).filesCompleteUploadExternal},
 
@@ -66,6 +73,10 @@ func (s *Server) methodTable() map[string]method {
 		"views.open":    {"", (*Server).viewsOpen},
 		"views.push":    {"", (*Server).viewsOpen},
 		"views.update":  {"", (*Server).viewsUpdate},
+	}
+	if s.opt.NoAssistant {
+		delete(table, "assistant.threads.setStatus")
+		delete(table, "agents.sessions.setStatus")
 	}
 	return table
 }

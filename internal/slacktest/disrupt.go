@@ -3,6 +3,7 @@ package slacktest
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -27,7 +28,7 @@ const (
 	EmptyFrame                          // a text frame with nothing in it
 	BinaryFrame                         // a binary frame
 	UnknownFrame                        // JSON of a type that is not documented
-	SlowFrame                           // an envelope that comes in pieces over half a second
+	SlowFrame                           // a frame that comes in pieces, 4 bytes every 10 ms
 )
 
 // Disrupt lets it happen to every open socket and says how many these were.
@@ -129,8 +130,8 @@ func (s *Server) pause(k *socket) bool {
 // slowly writes a text frame of less than 126 bytes in pieces.
 func (s *Server) slowly(k *socket, data []byte) {
 	whole := append([]byte{0x81, byte(len(data))}, data...)
-	for _, b := range whole {
-		if _, err := k.conn.UnderlyingConn().Write([]byte{b}); err != nil || !s.pause(k) {
+	for piece := range slices.Chunk(whole, 4) {
+		if _, err := k.conn.UnderlyingConn().Write(piece); err != nil || !s.pause(k) {
 			return
 		}
 	}

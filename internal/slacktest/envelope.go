@@ -43,6 +43,7 @@ type envelope struct {
 	acks     int
 	late     bool
 	lost     bool
+	stolen   bool // somebody else on the same token got it
 	timer    *time.Timer
 	onAnswer func(json.RawMessage) // with the lock held
 }
@@ -119,8 +120,13 @@ func (s *Server) transmit(e *envelope, open []*socket) {
 	s.stop(e.timer)
 	e.timer = s.after(s.opt.AckTimeout, func() { s.overdue(e) })
 	n := rand.IntN(len(open) + s.link.Foreign)
-	if n >= len(open) || s.link.Deaf {
-		return // somebody else got it, or nobody
+	if n >= len(open) {
+		e.stolen, e.ack = true, &Ack{Attempts: e.sends}
+		s.stop(e.timer)
+		return
+	}
+	if s.link.Deaf {
+		return
 	}
 	e.sockets = append(e.sockets, open[n].id)
 	open[n].send(o)
@@ -183,7 +189,7 @@ func (s *Server) Repeat(id string) error {
 }
 
 // heard reads a frame of a client.
-func (s *Server) heard(k *socket, _ int, data []byte) {
+func (s *Server) heard(k *socket, data []byte) {
 	var in struct {
 		ID      string          `json:"envelope_id"`
 		Payload json.RawMessage `json:"payload"`

@@ -42,15 +42,14 @@ func (s *Server) SetLink(l Link) {
 
 // socket is one Socket Mode connection. Its fields are guarded by the lock of the server.
 type socket struct {
-	id       int
-	conn     *websocket.Conn
-	openedAt time.Time
-	open     bool // hello was sent and no end was announced: envelopes may come here
-	dead     bool // half-open: it reads nothing and writes nothing
-	foreign  bool
-	out      []frame
-	wake     chan struct{} // the writer has something to do
-	gone     chan struct{} // the reader has ended
+	id      int
+	conn    *websocket.Conn
+	heardAt time.Time // the last sign of life
+	open    bool      // hello was sent and no end was announced: envelopes may come here
+	dead    bool      // half-open: it reads nothing and writes nothing
+	out     []frame
+	wake    chan struct{} // the writer has something to do
+	gone    chan struct{} // the reader has ended
 }
 
 // frame is something to write: a message, or what else do does to the connection.
@@ -89,6 +88,17 @@ func (s *Server) openSockets() []*socket {
 	return open
 }
 
+// count is how many sockets Slack believes in.
+func (s *Server) count() int {
+	n := 0
+	for _, k := range s.sockets {
+		if k.open || !k.dead {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *Server) connectionsOpen(c *call) (object, error) {
 	ticket := s.id("ticket") + "-" + rand.Text()
 	short := c.yes("debug_reconnects")
@@ -116,7 +126,7 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // it has answered already
 	}
-	k := &socket{conn: conn, openedAt: time.Now(), wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	k := &socket{conn: conn, heardAt: time.Now(), wake: make(chan struct{}, 1), gone: make(chan struct{})}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -134,7 +144,7 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 
 // greet sends hello, or what the link has in its place. The lock is held by the caller.
 func (s *Server) greet(k *socket, link Link, short bool) {
-	if len(s.sockets) > maxSockets && link.Refuse == "" {
+	if s.count() > maxSockets && link.Refuse == "" {
 		link.Refuse = "too_many_websockets"
 	}
 	switch {
@@ -171,9 +181,16 @@ func (s *Server) hello(k *socket, link Link, short bool) {
 	s.notify()
 }
 
-// ping keeps a socket alive for as long as it is there. The lock is held by the caller.
+// ping keeps a socket alive for as long as it is there, and gives up one that does not answer. The lock is held by the
+// caller.
 func (s *Server) ping(k *socket) {
 	if !slices.Contains(s.sockets, k) {
+		return
+	}
+	if time.Since(k.heardAt) > 3*s.opt.PingEvery && !s.link.NoPings {
+		k.open = false
+		k.push(frame{do: func(k *socket) { _ = k.conn.UnderlyingConn().Close() }})
+		s.notify()
 		return
 	}
 	if !s.link.NoPings {
@@ -225,9 +242,11 @@ func (s *Server) write(k *socket) {
 			switch {
 			case f.do != nil:
 				f.do(k)
-			case k.conn.WriteMessage(f.kind, f.data) != nil:
-				_ = k.conn.UnderlyingConn().Close() // the reader hears of it
-				return
+			default:
+				if err := k.conn.WriteMessage(f.kind, f.data); err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+					_ = k.conn.UnderlyingConn().Close() // the reader hears of it
+					return
+				}
 			}
 		}
 	}
@@ -251,6 +270,12 @@ func (s *Server) read(k *socket) {
 		k.push(frame{kind: websocket.PongMessage, data: []byte(data)})
 		return nil
 	})
+	k.conn.SetPongHandler(func(string) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		k.heardAt = time.Now()
+		return nil
+	})
 	k.conn.SetCloseHandler(func(code int, _ string) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -259,25 +284,21 @@ func (s *Server) read(k *socket) {
 		return nil
 	})
 	for {
-		kind, data, err := k.conn.ReadMessage()
+		_, data, err := k.conn.ReadMessage()
 		s.mu.Lock()
 		dead := k.dead
+		k.heardAt = time.Now()
 		if err == nil && !dead {
-			s.heard(k, kind, data)
+			s.heard(k, data)
 		}
 		s.mu.Unlock()
-		switch {
-		case dead:
-			select { // as if the network had gone: the client learns nothing
-			case <-k.gone:
-			case <-s.done:
-			}
+		if _, closing := errors.AsType[*websocket.CloseError](err); closing || dead {
+			// Slack does not end the connection after the closing handshake; that is left to the client. And when the network
+			// has gone, no side learns anything.
+			_, _ = io.Copy(io.Discard, k.conn.UnderlyingConn())
 			return
-		case err != nil:
-			if _, ok := errors.AsType[*websocket.CloseError](err); ok {
-				// Slack does not end the connection after the closing handshake; that is left to the client.
-				_, _ = io.Copy(io.Discard, k.conn.UnderlyingConn())
-			}
+		}
+		if err != nil {
 			return
 		}
 	}
