@@ -38,7 +38,7 @@ type socket struct {
 
 // What the frames of one socket may measure.
 const (
-	maxFrame   = 4 << 20  // what is read of a frame; Slack's largest known payload, a view, has 250 kB
+	maxFrame   = 1 << 20  // what is read of a frame; Slack's largest known payload, a view, has 250 kB
 	maxMessage = 64 << 20 // what may come in one frame, the part that is thrown away included
 	ackBuffer  = 32 << 10 // above maxAck: a frame that outgrows the buffer leaves in parts, which Slack drops (slack-go)
 )

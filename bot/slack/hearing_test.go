@@ -1,0 +1,254 @@
+package slack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"bgbot/bot"
+	"bgbot/internal/slacktest"
+)
+
+// A warning comes some seconds before the end. The successor is there before the old socket goes, so there is no gap, and
+// nothing has to be sent again.
+func TestASuccessorComesBeforeTheOldSocketGoes(t *testing.T) {
+	t.Parallel()
+	o := briskly()
+	o.AckTimeout = 5 * time.Second
+	r := newRig(t, o, quick).open(t)
+	r.Disrupt(slacktest.Warning)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := r.AwaitSockets(ctx, 2, 1); err != nil {
+		t.Fatalf("no second socket beside the first: %v", err)
+	}
+	for n := range 50 { // over both
+		if _, sent := r.event(n); r.ack(t, sent).Attempts != 1 {
+			t.Errorf("event %d was sent again", n)
+		}
+	}
+	if err := r.AwaitSockets(ctx, 1, 1); err != nil {
+		t.Fatalf("the first socket stays: %v", err)
+	}
+	_, sent := r.event(50)
+	r.ack(t, sent)
+	if len(r.gaps) != 1 || len(r.alarms) != 0 || r.Dialled() != 2 {
+		t.Errorf("gaps %v, alarms %q, %d sockets dialled", r.gaps, r.alarms, r.Dialled())
+	}
+}
+
+func TestASocketIsReplacedBeforeItsAnnouncedEnd(t *testing.T) {
+	t.Parallel()
+	o := briskly()
+	o.SocketLife, o.WarnAhead = 2*time.Second, time.Millisecond
+	r := newRig(t, o, quick).open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	if err := r.AwaitSockets(ctx, 2, 1); err != nil {
+		t.Fatalf("no second socket beside the first: %v", err)
+	}
+	if took := time.Since(began); took < time.Second || took > 1990*time.Millisecond {
+		t.Errorf("a socket with 2 s to live was replaced after %s", took)
+	}
+	if len(r.gaps) != 1 {
+		t.Errorf("gaps: %v", r.gaps)
+	}
+}
+
+// Half-open: no frame comes, and no word about it. It is noticed, and what came after the last frame is read back, not
+// only what came after somebody noticed.
+func TestADeafSocketIsNoticed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, briskly(), quick).open(t)
+	at := time.Now()
+	r.Disrupt(slacktest.HalfOpen)
+	r.until(t, "the gap is read back", func() bool { return len(r.gaps) == 2 })
+	if took := time.Since(at); took < quick.dead/2 || took > quick.dead+time.Second {
+		t.Errorf("it took %s to notice", took)
+	}
+	if since := r.gaps[1]; since.After(at.Add(quick.dead/2)) || since.Before(at.Add(-quick.dead)) {
+		t.Errorf("deaf since %s, read back since %s", at, since)
+	}
+}
+
+func TestASlowServerIsNotTakenForDead(t *testing.T) {
+	t.Parallel()
+	o := briskly()
+	o.PingEvery = time.Hour // the pongs alone show that it lives
+	r := newRig(t, o, quick).open(t)
+	<-time.After(3 * quick.dead)
+	r.DisruptOne(slacktest.SlowFrame) // half a second, longer than dead
+	<-time.After(2 * quick.dead)
+	if n := r.Dialled(); n != 1 {
+		t.Errorf("%d sockets were dialled", n)
+	}
+}
+
+// Accepted, and ended at once: a loop without a pause asks for a new socket thousands of times a second.
+func TestAcceptThenDisconnectIsNoHotLoop(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []string{linkTooMany, linkWarning, "refresh_requested", "a_new_reason"} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, briskly(), quick)
+			r.SetLink(slacktest.Link{Refuse: reason})
+			r.start(t)
+			<-time.After(time.Second)
+			// 10, 20, 40, 80 ms, then 150 ms, plus or minus a third
+			if n := len(r.Calls("apps.connections.open")); n < 4 || n > 16 {
+				t.Errorf("%d attempts in a second", n)
+			}
+			r.SetLink(slacktest.Link{})
+			r.until(t, "it is connected", func() bool { return len(r.gaps) > 0 })
+			said := strings.Join(r.alarms, "\n")
+			const crowd = "Slack has ended a connection because the app has too many of them. Other programs on the same app token (slack.app_token_file) must be ended; I try again more slowly."
+			if got := strings.Count(said, crowd); reason == linkTooMany && got != 1 || reason != linkTooMany && got != 0 {
+				t.Errorf("told %d times: %s", got, said)
+			}
+		})
+	}
+}
+
+func TestAHelloThatNeverComes(t *testing.T) {
+	t.Parallel()
+	timing := quick
+	timing.open = 200 * time.Millisecond
+	r := newRig(t, briskly(), timing)
+	r.SetLink(slacktest.Link{NoHello: true})
+	r.start(t)
+	<-time.After(2 * timing.open)
+	r.SetLink(slacktest.Link{})
+	r.until(t, "it is connected", func() bool { return len(r.gaps) > 0 })
+	if !strings.Contains(r.log.String(), "no hello within 200ms") {
+		t.Error("the log does not say why")
+	}
+}
+
+func TestPeopleAreToldThatNothingIsHeard(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, briskly(), quick).open(t)
+	r.SetLink(slacktest.Link{Status: 503})
+	r.Disrupt(slacktest.Hangup)
+	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
+	if text := r.alarms[0]; !strings.HasPrefix(text, "I hear nothing here since ") || !strings.HasSuffix(text, ": Slack gives me no connection, the log says why. I keep trying, and read what was written meanwhile as soon as I am back.") {
+		t.Errorf("told: %s", text)
+	}
+	if r.link.connected() || r.link.silence() < quick.patient {
+		t.Errorf("connected: %v, last frame %s ago", r.link.connected(), r.link.silence())
+	}
+	<-time.After(quick.patient)
+	r.SetLink(slacktest.Link{})
+	r.until(t, "the gap is read back", func() bool { return len(r.gaps) == 2 })
+	if len(r.alarms) != 1 {
+		t.Errorf("told more than once: %q", r.alarms)
+	}
+}
+
+// Two programs on one token split the events between them, and neither notices: only hello's count tells.
+func TestAnotherProgramOnTheTokenIsTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, briskly(), quick)
+	r.SetLink(slacktest.Link{Foreign: 2})
+	r.start(t)
+	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
+	const want = "Slack counts 3 connections on the app token, and this bot holds 1 of them: another program with the same token takes messages and clicks away from this one. End it, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone."
+	if r.alarms[0] != want {
+		t.Errorf("told: %s", r.alarms[0])
+	}
+	<-time.After(3 * quick.ghost) // it has looked again, and there is nothing new to tell
+	r.SetLink(slacktest.Link{})
+	r.until(t, "the all-clear", func() bool { return len(r.alarms) > 1 })
+	if got := r.alarms[1]; got != "Slack counts no other connection on the app token any more: every message reaches this bot again." {
+		t.Errorf("told: %s", got)
+	}
+}
+
+func TestOurOwnLatestSocketIsNoOtherProgram(t *testing.T) {
+	t.Parallel()
+	timing := quick
+	timing.ghost = time.Minute
+	r := newRig(t, briskly(), timing).open(t)
+	r.Disrupt(slacktest.HalfOpen) // Slack goes on counting it
+	r.until(t, "it is connected again", func() bool { return len(r.gaps) == 2 })
+	if len(r.alarms) != 0 || r.Sockets() != 2 {
+		t.Errorf("told: %q", r.alarms)
+	}
+}
+
+func TestSocketModeSwitchedOffEndsTheLink(t *testing.T) {
+	t.Parallel()
+	const want = "slack: Socket Mode is switched off for this app. Switch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
+	for name, begin := range map[string]func(*rig){
+		"at start":   func(r *rig) { r.SetLink(slacktest.Link{Refuse: linkDisabled}); r.start(t) },
+		"in between": func(r *rig) { r.open(t); r.Disrupt(slacktest.LinkDisabled) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, briskly(), quick)
+			begin(r)
+			select {
+			case <-r.ended:
+			case <-time.After(10 * time.Second):
+				t.Fatal("run goes on")
+			}
+			fatal, ok := errors.AsType[*bot.Fatal](r.err)
+			if !ok || fatal.UserMessage() != want {
+				t.Errorf("run returned %v", r.err)
+			}
+			if len(r.alarms) != 1 || r.alarms[0] != want {
+				t.Errorf("told: %q", r.alarms)
+			}
+			if n := len(r.Calls("apps.connections.open")); n != 1 {
+				t.Errorf("%d attempts", n)
+			}
+		})
+	}
+}
+
+// What was received is recorded and acknowledged before the end: a command that nobody acknowledges fails before the eyes
+// of the person who typed it.
+func TestShutdownFinishesWhatHasCome(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, briskly(), quick)
+	r.block = make(chan struct{})
+	r.open(t)
+	var sent []slacktest.Sent
+	for n := range 5 {
+		_, s := r.event(n)
+		sent = append(sent, s)
+	}
+	eventually(t, "all are here", func() bool { return len(r.link.queue) == 4 && r.busy.Load() == 1 })
+	r.cancel(errStop)
+	close(r.block)
+	for _, s := range sent {
+		r.ack(t, s)
+	}
+	<-r.ended
+	if !errors.Is(r.err, errStop) {
+		t.Errorf("run returned %v", r.err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := r.AwaitSockets(ctx, 0, 0); err != nil {
+		t.Errorf("a socket is open: %v", err)
+	}
+	if late := r.Send("events_api", json.RawMessage(`{"event_id":"late"}`)); late.Envelope == "" || r.taken["late"] != 0 {
+		t.Error("something was taken after the end")
+	}
+}
+
+// eventually polls what no channel tells.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
