@@ -47,8 +47,12 @@ func newSender(api *slackgo.Client, channel string, log *slog.Logger) *sender {
 }
 
 // Limits are Slack's: 50 and more chat.update a minute over all threads, of which 45 are used, and about one post a second
-// in a channel (docs).
-func (s *sender) Limits() bot.Limits { return bot.SlowLimits }
+// in a channel. It counts each method by itself (docs).
+func (s *sender) Limits() bot.Limits {
+	limits := bot.SlowLimits
+	limits.Apart = true
+	return limits
+}
 
 // Post says t in p. A body that is too long for one message goes on in more of them, the buttons under the last one, files
 // behind that; the id is that of the first. Slack has no post without a notification, so Quiet means nothing here: what
