@@ -158,15 +158,24 @@ func (s *Server) command(c *channel, u *User, command, text string) object {
 func (s *Server) Click(user, ts, actionID string) (Sent, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	payload, err := s.press(user, ts, actionID)
+	if err != nil {
+		return Sent{}, err
+	}
+	return s.interact(payload, false), nil
+}
+
+// press is block_actions for a button of a message. The lock is held by the caller.
+func (s *Server) press(user, ts, actionID string) (object, error) {
 	c, m, err := s.seen(user, ts)
 	if err != nil {
 		if c, m = s.whispered(user, ts); m == nil {
-			return Sent{}, err
+			return nil, err
 		}
 	}
 	b, err := pick(m.Buttons(), actionID)
 	if err != nil {
-		return Sent{}, err
+		return nil, err
 	}
 	payload := s.click(s.users[user], b)
 	container := object{"type": "message", "message_ts": m.TS, "channel_id": c.ID, "is_ephemeral": m.Only != ""}
@@ -182,7 +191,7 @@ func (s *Server) Click(user, ts, actionID string) (Sent, error) {
 	if m.Only == "" { // an ephemeral message is not sent along
 		payload["message"] = s.wire(c, m, false)
 	}
-	return s.interact(payload, false), nil
+	return payload, nil
 }
 
 // interact sends a payload of interactivity.
