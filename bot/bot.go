@@ -79,6 +79,9 @@ type Bot struct {
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
 	knocked time.Time                // when the VM's host key was looked at last
+	kept    map[Place][]missed       // what was said while we were away and was not run
+	visits  map[auth.Person]visit    // to their pages
+	names   map[auth.Person]string   // of those who may act, as their chat showed them last
 
 	wg    sync.WaitGroup  // everything that the bot does but its chats; admit and start add to it
 	verbs sync.WaitGroup  // the operations among it
@@ -101,7 +104,7 @@ func New(o Options) *Bot {
 	}
 	b := &Bot{
 		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, pending: map[string]*pending{},
-		refused: map[auth.Person]refusals{},
+		refused: map[auth.Person]refusals{}, kept: map[Place][]missed{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {
 		b.out[name] = newDelivery(chat, o.Mask, o.Log.With("chat", name))
@@ -207,23 +210,58 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 	if b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At) {
 		return func() {}
 	}
-	if err := b.Policy.Check(m.From, c.act()); err != nil {
-		b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", cut(m.Text+m.Click, 200))
-		if !b.tells(m.From) {
-			return func() {}
-		}
-		return func() { b.answer(m, message(err)) }
+	if c.kind == notice {
+		return func() { b.notice(m) }
 	}
+	if err := b.Policy.Check(m.From, c.act()); err != nil {
+		return b.refuse(ctx, m, c, err)
+	}
+	b.meets(m)
 	if code := b.meant(m, c); code != "" {
 		return func() {
 			b.answer(m, "A card is open. To answer it, type `confirm "+code+"` or `cancel "+code+"`. Nothing was done, and nothing was passed on.")
 		}
 	}
-	if c.kind == talk {
+	if m.Missed {
+		if act := b.missed(m, c); act != nil {
+			return act
+		}
+	}
+	var speakers []auth.Person
+	if c.kind == rerun {
+		if c.arg, speakers = b.recall(m); c.arg == "" {
+			return func() { b.answer(m, "I keep nothing here that could be run again; type it anew.") }
+		}
+		c.kind = talk
+	}
+	if c.kind == talk && m.Place.Thread != "" {
 		t, fresh := b.turnAt(m)
+		for _, who := range speakers {
+			t.heard(who)
+		}
 		return func() { b.talk(m, c.arg, t, fresh) }
 	}
 	return func() { b.act(m, c) }
+}
+
+// refuse tells somebody that they may not.
+func (b *Bot) refuse(ctx context.Context, m Message, c command, err error) (act func()) {
+	b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", cut(m.Text+m.Click, 200))
+	switch {
+	case c.kind == home:
+		return func() { b.draw(m.From, Text{Body: "⛔ " + message(err)}) }
+	case !b.tells(m.From):
+		return func() {}
+	default:
+		return func() { b.answer(m, message(err)) }
+	}
+}
+
+// notice passes on what the chat itself has to tell.
+func (b *Bot) notice(m Message) {
+	channel := Place{Chat: m.Place.Chat, Channel: m.Place.Channel}
+	b.record(b.work, channel, auth.Person{}, "notice", "", "told", m.Notice)
+	b.say(channel, Text{Body: m.Notice})
 }
 
 // meant is the code of the open card that a bare "yes" or "no" is about. It is not taken for an answer: it may have been
@@ -268,9 +306,14 @@ type refusals struct {
 // act does what a permitted message asks for. The paths without a model come first and share nothing with it.
 func (b *Bot) act(m Message, c command) {
 	if late := time.Since(m.At); !m.At.IsZero() && late > b.Confirm.TTL && (c.kind == confirm || c.kind == power && c.verb.Changes()) {
-		b.record(b.work, m.Place, m.From, string(c.act()), string(c.verb), "too late", "")
-		b.answer(m, fmt.Sprintf("⌛ Not done: this reached me %s late, and a power verb never runs late. Say it again if you still want it.", span(late)))
+		b.tooLate(m, c)
 		return
+	}
+	if m.Place.Thread == "" {
+		var ok bool
+		if m, ok = b.opened(m, c); !ok {
+			return
+		}
 	}
 	switch c.kind {
 	case stop:
@@ -287,12 +330,22 @@ func (b *Bot) act(m Message, c command) {
 		b.answer(m, message(c.err))
 	case model:
 		b.model(m, c.arg)
-	case talk, nothing:
+	case home:
+		b.home(m.From, "")
+	case talk: // in a thread that was opened for it
+		t, fresh := b.turnAt(m)
+		b.talk(m, c.arg, t, fresh)
+	case rerun, notice, nothing:
 	}
 }
 
-// answer says one sentence in the thread, to the person alone where the chat can do that.
+// answer says one sentence in the thread, to the person alone where the chat can do that. Who pressed a button on the
+// bot's own page reads it there.
 func (b *Bot) answer(m Message, text string) {
+	if m.onPage() {
+		b.home(m.From, text)
+		return
+	}
 	b.say(m.Place, Text{Body: text, Only: m.From.ID})
 }
 

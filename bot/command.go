@@ -2,6 +2,7 @@ package bot
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"bgbot/auth"
@@ -27,6 +28,9 @@ const (
 	confirm
 	cancel
 	model
+	rerun  // what was missed
+	home   // draw the person's page
+	notice // from the chat itself
 	invalid
 )
 
@@ -35,6 +39,8 @@ func (c command) act() auth.Act {
 	switch c.kind {
 	case stop:
 		return auth.Stop
+	case home:
+		return auth.Look
 	case power:
 		if c.verb.Changes() {
 			return auth.Change
@@ -51,7 +57,12 @@ func (c command) act() auth.Act {
 // our own words, never inside a verb's argument. A sentence that merely begins with one of our words goes to the agent,
 // but a text that begins with "/vm", or is "vm" and one word, never does: a mistyped verb must not become a prompt.
 func parse(m Message, prompts []Prompt) command {
-	if m.Click != "" {
+	switch {
+	case m.Notice != "":
+		return command{kind: notice}
+	case m.Home:
+		return command{kind: home}
+	case m.Click != "":
 		return parseClick(m.Click, prompts)
 	}
 	text := strings.TrimSpace(printable(m.Text))
@@ -64,6 +75,13 @@ func parse(m Message, prompts []Prompt) command {
 		return command{kind: stop}
 	case (first == "help" || first == "?") && len(words) == 1:
 		return command{kind: help}
+	case first == "again" && len(words) == 1:
+		return command{kind: rerun}
+	case first == "vm" && len(words) > 1 && slices.Contains([]string{"help", "?", "confirm", "cancel"}, words[1]):
+		if c := parse(Message{Text: strings.Join(words[1:], " ")}, nil); c.kind != talk { // "/vm" is Slack's only command
+			return c
+		}
+		return parseVerb(words, text)
 	case first == "vm":
 		return parseVerb(words, text)
 	case len(words) == 1 && isVerb(first):

@@ -22,6 +22,7 @@ type delivery struct {
 
 	posts lane
 	edits lane
+	pages lane         // of people
 	sent  atomic.Int64 // calls that the chat took
 }
 
@@ -71,6 +72,23 @@ func (d *delivery) post(ctx context.Context, p Place, t Text) (string, error) {
 		err = d.try(ctx, "post", &d.posts, ticket, post)
 	}
 	return id, err
+}
+
+// home draws a page, once; pages of one person follow each other.
+func (d *delivery) home(ctx context.Context, person string, t Text) error {
+	chat, ok := d.chat.(Homed)
+	if !ok {
+		return nil
+	}
+	t = d.clean(t)
+	ticket := d.pages.join(person, dueNow)
+	defer d.pages.leave(ticket)
+	if err := d.pages.slot(ctx, ticket); err != nil {
+		return err
+	}
+	err := d.once(ctx, func(ctx context.Context) error { return chat.Home(ctx, person, t) })
+	d.pause(&d.pages, err, 0) // notes a rate limit; a page is not worth another try
+	return err
 }
 
 // errRefused is a message that the chat does not take while it takes others. It must not hold up what is behind it.
@@ -129,7 +147,7 @@ func (d *delivery) pause(l *lane, err error, attempt int) time.Duration {
 	if !ok {
 		return min(250*time.Millisecond<<min(attempt, 6), 15*time.Second)
 	}
-	for _, held := range []*lane{&d.posts, &d.edits} {
+	for _, held := range []*lane{&d.posts, &d.edits, &d.pages} {
 		if held == l || !d.limits.Apart {
 			held.hold(busy.After)
 		}

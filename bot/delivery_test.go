@@ -25,9 +25,9 @@ type service struct {
 	calls    int
 	thread   []string // the texts in the order of their posts, as they are now
 	edits    []edit
-	began    []time.Time // when the edits came in, also those that were refused
+	began    []time.Time          // when the edits came in, also those that were refused
 	silent   map[string]time.Time // the end of the last Retry-After, by kind of call
-	inside   int       // calls inside a Retry-After
+	inside   int                  // calls inside a Retry-After
 	together map[string]int
 	crossed  bool // two writes to one message at once
 }

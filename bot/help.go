@@ -20,11 +20,15 @@ func (b *Bot) help(m Message) {
 	fmt.Fprintf(&s, "- `model NAME` changes the model of this thread (now %s)\n\n", code(b.threadModel(m.Place), 60))
 	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first; the question is open for %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
 	fmt.Fprintf(&s, "What I cannot do: help when the place where I run is down too, or repair the Proxmox host itself.")
+	b.say(m.Place, Text{Body: s.String() + b.trouble(), Choices: b.promptChoices(), Only: m.From.ID})
+}
+
+func (b *Bot) promptChoices() []Choice {
 	choices := make([]Choice, 0, len(b.Prompts))
 	for _, p := range b.Prompts {
 		choices = append(choices, Choice{ID: clickPrompt + p.ID, Label: p.Label})
 	}
-	b.say(m.Place, Text{Body: s.String() + b.trouble(), Choices: choices, Only: m.From.ID})
+	return choices
 }
 
 // explain says what the agent may do with the verbs.

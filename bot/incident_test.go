@@ -1,8 +1,10 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"bgbot/agentrun"
 	"bgbot/auth"
 	"bgbot/internal/sshdtest"
 	"bgbot/internal/store"
@@ -55,19 +58,68 @@ func newIncident(t *testing.T) *incident {
 	if err != nil {
 		t.Fatal(err)
 	}
+	agent := i.agent(log)
 	i.Bot = New(Options{
+		Runner: agent, Model: "sonnet", Prompts: []Prompt{{ID: "disk", Label: "Disk", Text: "Look at the disks."}},
 		Chats: map[string]Chat{"phone": i.phone}, Policy: auth.NewPolicy(operator), VM: VM{Name: "devvm", ID: 102}, Power: Ask,
 		Confirm: Confirm{TTL: time.Minute, By: auth.Requester}, Gate: gate, Store: db, Log: log,
 		Guest: i.guest(),
 	})
 	t.Cleanup(func() {
 		i.shutdown()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := agent.Close(ctx); err != nil {
+			t.Error(err)
+		}
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 		t.Logf("the phone shows:\n%s", i.phone)
 	})
 	return i
+}
+
+// agent is a claude that writes down what it is told (in the only place where its cage lets it) and answers each message with "I looked.", once nothing holds it.
+func (i *incident) agent(log *slog.Logger) *agentrun.Runner {
+	command := filepath.Join(i.dir, "claude")
+	i.write("claude", `#!/bin/sh
+		while test $# -gt 0; do case "$1" in --session-id|--resume) session=$2;; esac; shift; done
+		read settings; echo '{"type":"control_response","response":{"subtype":"success","request_id":"settings","response":{"effective":{"permissions":{"ask":["Bash"]}}}}}'
+		while read -r prompt; do
+			printf '%s\n' "$prompt" >> "$TMPDIR/prompts"
+			uuid=$(printf '%s' "$prompt" | sed 's/.*"uuid":"\([^"]*\)".*/\1/')
+			echo "{\"type\":\"command_lifecycle\",\"command_uuid\":\"$uuid\",\"state\":\"started\"}"
+			echo "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"$session\",\"tools\":[\"Read\",\"Bash\",\"Glob\",\"Grep\"],\"model\":\"m\",\"permissionMode\":\"default\",\"claude_code_version\":\"`+agentrun.Pinned+`\"}"
+			while test -e `+i.dir+`/agent.held; do sleep 0.02; done
+			echo '{"type":"result","subtype":"success","result":"I looked.","num_turns":1}'
+		done
+`)
+	if err := os.Chmod(command, 0o700); err != nil {
+		i.t.Fatal(err)
+	}
+	runner, err := agentrun.New(agentrun.Config{
+		Command: command, Dir: filepath.Join(i.dir, "agent"), Agent: agentrun.Agent{Name: "breakglass", Description: "repairs", Prompt: "You repair."},
+		Model: "sonnet", Live: 4, TurnTimeout: time.Minute, IdleTimeout: time.Minute, StallNotice: time.Minute, Steps: 60, BudgetUSD: 5, Log: log,
+	})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return runner
+}
+
+// prompts is what the agent was told.
+func (i *incident) prompts() string {
+	var all []byte
+	files, err := filepath.Glob(filepath.Join(i.dir, "agent", "sessions", "*", "tmp", "prompts"))
+	for _, file := range files {
+		text, failed := os.ReadFile(file)
+		all, err = append(all, text...), errors.Join(err, failed)
+	}
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return string(all)
 }
 
 // guest reaches the VM with the key that is expected of it now.
@@ -159,28 +211,45 @@ var thread = Place{Chat: "phone", Channel: "C1", Thread: "t1"}
 func (i *incident) types(text string)    { i.hears(Message{Text: text}) }
 func (i *incident) presses(click string) { i.hears(Message{Click: click}) }
 
+// outside is the channel without a thread: where a command is typed, and what the bot's own page belongs to.
+var outside = Place{Chat: "phone", Channel: "C1"}
+
+// hears takes a message in the thread, from the operator and new, where it does not say otherwise.
 func (i *incident) hears(m Message) {
 	i.t.Helper()
 	i.said++
-	m.ID, m.Place, m.From, m.Name, m.At = fmt.Sprint(i.said), thread, operator, "operator", time.Now()
+	m.ID = cmp.Or(m.ID, fmt.Sprint(i.said))
+	m.Place = cmp.Or(m.Place, thread)
+	m.From, m.Name = cmp.Or(m.From, operator), cmp.Or(m.Name, "operator")
+	m.At = cmp.Or(m.At, time.Now())
 	if err := i.handle(i.t.Context(), m); err != nil {
 		i.t.Fatal(err)
 	}
 }
 
-// shows waits until a message of the thread, as it stands then, begins with pattern, and returns it.
-func (i *incident) shows(pattern string) Text {
+// shows waits until a message, as it stands then, begins with pattern, and returns it.
+func (i *incident) shows(pattern string) Text { i.t.Helper(); return i.finds(pattern).Text }
+
+func (i *incident) finds(pattern string) post {
 	i.t.Helper()
 	re := regexp.MustCompile("^" + pattern)
+	var found post
+	i.waits("no message begins with "+pattern, func() (ok bool) {
+		found, ok = i.phone.find(re)
+		return ok
+	})
+	return found
+}
+
+// waits for what must come to be, and is looked at whenever the phone has changed.
+func (i *incident) waits(otherwise string, is func() bool) {
+	i.t.Helper()
 	late := time.After(patience)
-	for {
-		if t, ok := i.phone.find(re); ok {
-			return t
-		}
+	for !is() {
 		select {
 		case <-i.phone.more:
 		case <-late:
-			i.t.Fatalf("no message begins with %q:\n%s", pattern, i.phone)
+			i.t.Fatalf("%s:\n%s", otherwise, i.phone)
 		}
 	}
 }
@@ -188,8 +257,17 @@ func (i *incident) shows(pattern string) Text {
 // phone is a chat that takes everything and shows it.
 type phone struct {
 	mu     sync.Mutex // guards what follows
-	thread []Text
+	thread []post
+	pages  map[string][]Text // by person, the newest last
+	status []string          // beside threads
+	fails  func(Place, Text) error
 	more   chan struct{}
+}
+
+// post is what was said, as it stands now, and where.
+type post struct {
+	Text
+	place Place
 }
 
 func (p *phone) Limits() Limits {
@@ -201,10 +279,15 @@ func (p *phone) Run(ctx context.Context, _ func(context.Context, Message) error)
 	return nil
 }
 
-func (p *phone) Post(_ context.Context, _ Place, t Text) (string, error) {
+func (p *phone) Post(_ context.Context, where Place, t Text) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.thread = append(p.thread, t)
+	if p.fails != nil {
+		if err := p.fails(where, t); err != nil {
+			return "", err
+		}
+	}
+	p.thread = append(p.thread, post{t, where})
 	p.changed()
 	return fmt.Sprint(len(p.thread) - 1), nil
 }
@@ -215,7 +298,26 @@ func (p *phone) Edit(_ context.Context, _ Place, id string, t Text) error {
 	var n int
 	_, _ = fmt.Sscan(id, &n)
 	t.Files = p.thread[n].Files
-	p.thread[n] = t
+	p.thread[n].Text = t
+	p.changed()
+	return nil
+}
+
+func (p *phone) Home(_ context.Context, person string, t Text) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pages == nil {
+		p.pages = map[string][]Text{}
+	}
+	p.pages[person] = append(p.pages[person], t)
+	p.changed()
+	return nil
+}
+
+func (p *phone) Working(_ context.Context, where Place, status string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = append(p.status, where.Thread+": "+status)
 	p.changed()
 	return nil
 }
@@ -227,7 +329,7 @@ func (p *phone) changed() {
 	}
 }
 
-func (p *phone) find(re *regexp.Regexp) (Text, bool) {
+func (p *phone) find(re *regexp.Regexp) (post, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.thread {
@@ -235,7 +337,17 @@ func (p *phone) find(re *regexp.Regexp) (Text, bool) {
 			return t, true
 		}
 	}
-	return Text{}, false
+	return post{}, false
+}
+
+// page is what a person's page shows now, and how often it was drawn.
+func (p *phone) page(person string) (t Text, drawn int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.pages[person]); n > 0 {
+		return p.pages[person][n-1], n
+	}
+	return Text{}, 0
 }
 
 func (p *phone) String() string {
@@ -243,7 +355,48 @@ func (p *phone) String() string {
 	defer p.mu.Unlock()
 	var all []string
 	for _, t := range p.thread {
-		all = append(all, fmt.Sprintf("%s\n%v", t.Body, t.Choices))
+		all = append(all, fmt.Sprintf("(%s) %s%s\n%v", t.place.Thread, t.Only, t.Body, t.Choices))
+	}
+	for person, pages := range p.pages {
+		for _, t := range pages {
+			all = append(all, fmt.Sprintf("(page of %s) %s\n%v", person, t.Body, t.Choices))
+		}
 	}
 	return strings.Join(all, "\n--\n")
+}
+
+// count is how many messages begin with these words.
+func (p *phone) count(words string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.thread {
+		if strings.HasPrefix(t.Body, words) {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *phone) says(t *testing.T, words string, times int) {
+	t.Helper()
+	if n := p.count(words); n != times {
+		t.Errorf("%d messages begin with %q, want %d", n, words, times)
+	}
+}
+
+// refuse makes the phone fail.
+func (p *phone) refuse(fails func(Place, Text) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fails = fails
+}
+
+// code is what a card wants to be typed.
+func (i *incident) code(card Text) string {
+	i.t.Helper()
+	m := regexp.MustCompile("confirm ([2-9A-Z]{4})").FindStringSubmatch(card.Body)
+	if m == nil {
+		i.t.Fatalf("no code in %s", card.Body)
+	}
+	return m[1]
 }

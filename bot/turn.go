@@ -105,6 +105,9 @@ func prompt(m Message, text string) string {
 
 // run is a turn from its first message to its answer.
 func (b *Bot) run(t *turn, m Message, text string) {
+	posted := make(chan struct{}, 1)
+	attended := b.out[t.place.Chat].attend(t.over, t.place, posted)
+	defer func() { <-attended }()
 	defer b.release(t)
 	thread := b.thread(m.Place)
 	b.mu.Lock()
@@ -120,6 +123,10 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	}, func(ctx context.Context, q agentrun.Question) agentrun.Answer { return b.permit(ctx, t, q) })
 	t.live = b.out[t.place.Chat].show(b.work, t.place, 0, t.draw, func(id string) {
 		b.Store.UpdateTurn(b.work, t.id, id, t.doing()) // the page with the Stop button
+		select {
+		case posted <- struct{}{}:
+		default:
+		}
 	})
 	close(t.ready)
 
@@ -293,61 +300,6 @@ func (b *Bot) modelDown(t *turn, n agentrun.Notice) {
 	if first {
 		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: b.verbChoices(), Quiet: true}) // the failure, if it comes to that, is the push
 	}
-}
-
-// stop ends the turn of a place and proves it.
-func (b *Bot) stop(m Message, id string) {
-	b.mu.Lock()
-	t := b.turns[m.Place]
-	b.mu.Unlock()
-	if t == nil || id != "" && id != t.id {
-		if v := b.under(m.Place); v != "" {
-			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one. No turn of the agent runs here.")
-			return
-		}
-		b.answer(m, nothingRuns)
-		return
-	}
-	<-t.ready
-	stopped := make(chan agentrun.Stopped, 1)
-	t.mu.Lock()
-	again, ended := t.stopped != nil, t.ended
-	if !again && !ended {
-		t.stopped, t.stopper = stopped, m.Name
-		t.view.trail = "Stopping …"
-	}
-	t.mu.Unlock()
-	switch {
-	case ended:
-		b.answer(m, "The turn has just ended by itself; nothing was left to stop.")
-		return
-	case again:
-		return
-	}
-	b.record(b.work, m.Place, m.From, "stop", t.id, "asked", "")
-	t.end()
-	t.live.touch()
-	stopped <- t.run.Stop(b.work)
-}
-
-const nothingRuns = "No turn of the agent runs in this thread. An open card is declined with `cancel CODE`. To stop the VM itself, type `vm stop`."
-
-func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text string) {
-	if n := len(s.Left); n > 0 {
-		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
-		return state, fmt.Sprintf("%s (%v). I tried for %s; end them on the machine where I run.", state, s.Left, span(s.Took))
-	}
-	state = "⏹ Stopped after " + clock(took)
-	text = "⏹ The agent was stopped by " + plain(who, 40) + ".\n"
-	if s.Ended == 0 {
-		text += "I looked: nothing of this turn is running."
-	} else {
-		text += plural(s.Ended, "process of this turn was", "processes of this turn were") + " ended; I looked, none is left."
-	}
-	if s.Remote {
-		text += "\nWhat an ssh had started on the far side may still run there; I cannot look."
-	}
-	return state, text
 }
 
 // heard notes who speaks: a confirmation by a second person is not one by somebody who asked.

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type operation struct {
 	confirmed string // the person who confirmed, where that was needed
 	name      string // who is named in the thread
 	agent     bool   // the agent reads the report itself; only changes are shown in the thread
+	only      string // the ID of whoever alone sees the answer, outside of threads
 }
 
 // verb runs a verb of a person: at once if it only looks, else after a confirmation.
@@ -29,14 +31,22 @@ func (b *Bot) verb(m Message, v pve.Verb) {
 		b.offer(b.cut, request{place: m.Place, verb: v, requesters: []auth.Person{m.From}, name: m.Name})
 		return
 	}
-	_, _ = b.operate(operation{verb: v, place: m.Place, asked: m.From.String(), name: m.Name}, nil)
+	o := operation{verb: v, place: m.Place, asked: m.From.String(), name: m.Name}
+	switch {
+	case m.onPage() && v == pve.Status: // the page says it
+		b.home(m.From, "")
+		return
+	case m.Place.Thread == "" && v == pve.Status:
+		o.only = m.From.ID
+	}
+	_, _ = b.operate(o, nil)
 }
 
 // operate runs a verb and tells the thread, step by step and with a result of its own. Nothing here needs the model or a
 // working store. A change goes on whatever happens to the turn or the chat: half a cycle is worse than a slow exit.
 func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	if !b.beginVerb() {
-		b.say(o.place, Text{Body: fmt.Sprintf("⏹ %s was not begun: I am restarting. Say it again in a minute.", o.verb)})
+		b.say(o.place, Text{Body: fmt.Sprintf("⏹ %s was not begun: I am restarting. Say it again in a minute.", o.verb), Only: o.only})
 		return refusal(o.verb, "bgbot is restarting; nothing was done.")
 	}
 	rec := store.Operation{
@@ -69,19 +79,26 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 	if err != nil {
 		b.Log.Error("verb failed", "verb", string(o.verb), "op", rec.ID, "err", err)
 	}
-	told := p.live == nil
+	told := o.unseen()
 	if !told {
 		mark, _, _ := strings.Cut(result.Body, " ") // a refused verb must not look done
 		p.close(fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(all)))
 		result.Body += b.trouble()
+		result.Only = o.only
 		told = b.say(o.place, result) != ""
 	}
 	if told { // otherwise the next start asks the host and tells the thread
 		b.Store.EndOperation(b.work, rec)
 	}
+	if o.verb.Changes() {
+		b.redraw()
+	}
 	b.start(func() { b.checkKey(o, report.Result, err, up.err) })
 	return report, err
 }
+
+// unseen says that nobody in the chat is shown the operation: the agent looks.
+func (o operation) unseen() bool { return o.agent && !o.verb.Changes() }
 
 // under is the verb that is under way in a place, or nothing.
 func (b *Bot) under(p Place) string {
@@ -116,14 +133,28 @@ type progress struct {
 	mu   sync.Mutex // guards view
 	view *opView
 	live *live
+	wait func() // ends the waiting of whoever alone sees the answer
 }
+
+// slowAnswer is how long an answer may take without progress; a status takes one or two seconds.
+const slowAnswer = 2500 * time.Millisecond
 
 func (b *Bot) progress(o operation, began time.Time) *progress {
 	p := &progress{view: &opView{verb: o.verb, vm: b.VM.Name, began: began}}
-	if o.agent && !o.verb.Changes() {
+	switch {
+	case o.unseen():
+		return p
+	case o.only != "": // what one person alone sees cannot be edited
+		wait, end := context.WithCancel(b.work)
+		p.wait = end
+		b.start(func() {
+			if sleep(wait, slowAnswer) == nil {
+				b.say(o.place, Text{Body: fmt.Sprintf("⏳ %s: waiting for the Proxmox host; you will see its answer here.", o.verb), Only: o.only})
+			}
+		})
 		return p
 	}
-	delay := 2500 * time.Millisecond // a quick answer needs no progress; a status takes one or two seconds
+	delay := slowAnswer
 	if o.verb.Changes() {
 		delay = 0
 	}
@@ -145,6 +176,10 @@ func (p *progress) add(s pve.Step) {
 }
 
 func (p *progress) close(state string) {
+	if p.live == nil {
+		p.wait()
+		return
+	}
 	p.mu.Lock()
 	p.view.over = state
 	p.mu.Unlock()

@@ -1,0 +1,200 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bgbot/auth"
+	"bgbot/internal/store"
+	"bgbot/pve"
+)
+
+// visit is how often somebody's page was drawn, and when last.
+type visit struct {
+	count int
+	at    time.Time
+}
+
+// pageLife is for how long after it was opened a page is thought to be looked at.
+const pageLife = 10 * time.Minute
+
+// home draws somebody's page: at once with what is known, and again when the host has answered. A note stands on top.
+func (b *Bot) home(who auth.Person, note string) {
+	visit := b.visit(who)
+	news := b.inquire()
+	b.draw(who, b.page(who.Chat, note, facts{late: true}))
+	f := <-news
+	if b.last(who) == visit { // otherwise it was drawn anew meanwhile
+		b.draw(who, b.page(who.Chat, note, f))
+	}
+}
+
+// visit notes that somebody's page is drawn.
+func (b *Bot) visit(who auth.Person) visit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.visits[who] = visit{count: b.visits[who].count + 1, at: time.Now()}
+	return b.visits[who]
+}
+
+func (b *Bot) last(who auth.Person) visit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.visits[who]
+}
+
+// redraw shows a change on the pages that were opened lately.
+func (b *Bot) redraw() {
+	b.mu.Lock()
+	var open []auth.Person
+	for who, v := range b.visits {
+		if time.Since(v.at) < pageLife {
+			open = append(open, who)
+		}
+	}
+	b.mu.Unlock()
+	for _, who := range open {
+		b.start(func() { b.home(who, "") })
+	}
+}
+
+// draw puts t on somebody's page, once: it is drawn anew whenever they open it.
+func (b *Bot) draw(who auth.Person, t Text) {
+	out := b.out[who.Chat]
+	if out == nil {
+		return
+	}
+	if err := out.home(b.work, who.ID, t); err != nil {
+		b.Log.Warn("a page was not drawn", "person", who.String(), "err", err)
+	}
+}
+
+// page is the bot's own page: the state first, then what runs, what is open, and what was done.
+func (b *Bot) page(chat, note string, f facts) Text {
+	var s strings.Builder
+	if note != "" {
+		s.WriteString(note + "\n\n")
+	}
+	switch {
+	case f.late:
+		fmt.Fprintf(&s, "⏳ %s: asking the Proxmox host …", b.VM.Name)
+	case f.err != nil:
+		fmt.Fprintf(&s, "❌ %s: its state is unknown: %s", b.VM.Name, plain(message(f.err), 400))
+	default:
+		s.WriteString(b.lookText(f))
+	}
+	turns, stops := b.running(chat)
+	b.section(&s, "Running now", turns, "Nothing.")
+	b.section(&s, "Open cards", b.openCards(chat), "None.")
+	b.section(&s, "Done lately", b.done(), "Nothing yet.")
+	choices := stops
+	for _, v := range pve.Verbs() {
+		choices = append(choices, b.verbChoice(v))
+	}
+	return Text{Body: s.String() + b.trouble(), Choices: append(choices, b.promptChoices()...)}
+}
+
+func (b *Bot) section(s *strings.Builder, title string, lines []string, none string) {
+	fmt.Fprintf(s, "\n\n**%s**\n", title)
+	if len(lines) == 0 {
+		s.WriteString("\n" + none)
+	}
+	for _, line := range lines {
+		s.WriteString("\n- " + line)
+	}
+}
+
+// running lists the turns and verbs that run, and a Stop button for each turn of that chat.
+func (b *Bot) running(chat string) (lines []string, stops []Choice) {
+	b.mu.Lock()
+	turns := make([]*turn, 0, len(b.turns))
+	for _, t := range b.turns {
+		turns = append(turns, t)
+	}
+	b.mu.Unlock()
+	slices.SortFunc(turns, func(x, y *turn) int { return x.view.began.Compare(y.view.began) })
+	for _, t := range turns {
+		state := "the agent thinks"
+		if doing := t.doing(); doing != "" {
+			state = code(doing, 90)
+		}
+		lines = append(lines, fmt.Sprintf("%s · %s · asked by %s", clock(time.Since(t.view.began)), state, plain(t.name, 40)))
+		if t.place.Chat == chat {
+			stops = append(stops, Choice{ID: clickStop + t.id, Label: "Stop the turn of " + cut(oneLine(t.name), 40)})
+		}
+	}
+	for _, o := range b.Store.OpenOperations(b.work) {
+		lines = append(lines, fmt.Sprintf("%s · `%s` on the host · asked by %s", clock(time.Since(o.Began)), o.Verb, b.called(o.Actor)))
+	}
+	return lines, stops
+}
+
+func (b *Bot) openCards(chat string) (lines []string) {
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		if c.Place.Chat == chat {
+			lines = append(lines, fmt.Sprintf("%s? asked by %s · open until %s · `confirm %s` or `cancel %s` in the channel",
+				b.title(pve.Verb(c.Verb)), b.called(c.Requester), c.Expires.Local().Format("15:04:05"), c.Code, c.Code))
+		}
+	}
+	return lines
+}
+
+// doneLately is how many operations a page shows; a phone shows about as many.
+const doneLately = 6
+
+func (b *Bot) done() (lines []string) {
+	ctx, cancel := context.WithTimeout(b.work, 2*time.Second) // a page must not wait for a disk that hangs
+	defer cancel()
+	for _, o := range b.Store.Operations(ctx, doneLately) {
+		if o.Ended.IsZero() {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s `%s` by %s: %s", when(o.Began), o.Verb, b.called(o.Actor), b.outcomeOf(o)))
+	}
+	return lines
+}
+
+// outcomeOf is the first line that the thread read, and who let it happen if that was another.
+func (b *Bot) outcomeOf(o store.Operation) string {
+	text := o.Text
+	if o.Confirmer != "" && o.Confirmer != o.Actor {
+		text += " Confirmed by " + b.called(o.Confirmer) + "."
+	}
+	return text
+}
+
+// when is the time of day, with the date if that was not today.
+func when(t time.Time) string {
+	t = t.Local()
+	if t.Format(time.DateOnly) == time.Now().Format(time.DateOnly) {
+		return t.Format("15:04")
+	}
+	return t.Format("2 Jan 15:04")
+}
+
+// meets remembers how the chat shows somebody who may act; records have only their IDs.
+func (b *Bot) meets(m Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m.Name != "" {
+		b.names[m.From] = m.Name
+	}
+}
+
+// called names the people of a record.
+func (b *Bot) called(people string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []string
+	for id := range strings.SplitSeq(people, ",") {
+		who, _ := auth.ParsePerson(id)
+		if name := b.names[who]; name != "" {
+			id = name
+		}
+		all = append(all, plain(id, 40))
+	}
+	return strings.Join(all, ", ")
+}

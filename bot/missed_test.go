@@ -1,0 +1,68 @@
+package bot
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bgbot/auth"
+)
+
+func ago(d time.Duration) time.Time { return time.Now().Add(-d) }
+
+func TestWhatWasSaidLongAgoIsRunOnlyWhenAskedForAgain(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	colleague := auth.Person{Chat: "phone", ID: "U2"}
+	i.Policy = auth.NewPolicy(operator, colleague)
+
+	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(7 * time.Minute)})
+	i.shows("⌛ This arrived while I was away for 7 min; say `again` to run it\\.$")
+	i.hears(Message{Text: "it hangs in the disk", Missed: true, At: ago(6 * time.Minute)}) // the thread has been told
+	i.hears(Message{Text: "Again.", From: colleague, Name: "colleague"})
+	i.shows("🤖 I looked")
+	if got, want := i.prompts(), `[colleague]: [operator]: devvm is frozen\n[operator]: it hangs in the disk`; !strings.Contains(got, want) {
+		t.Errorf("the agent was told %s, want %s", got, want)
+	}
+	i.phone.says(t, "⌛", 1)
+
+	i.types("again")
+	said := i.shows("I keep nothing here that could be run again; type it anew\\.$")
+	if said.Only != operator.ID {
+		t.Errorf("that is said to %q", said.Only)
+	}
+}
+
+func TestWhatWasSaidJustNowIsRun(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(90 * time.Second)})
+	i.shows("🤖 I looked")
+	i.phone.says(t, "⌛", 0)
+}
+
+func TestAMissedVerbNeverRuns(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(fine, ""))
+	for _, text := range []string{"vm cycle", "vm status", "confirm 4F7Q"} {
+		i.hears(Message{Text: text, Missed: true, At: ago(70 * time.Second)})
+	}
+	i.waits("three refusals", func() bool {
+		return i.phone.count("⌛ Not done: this reached me 70 s late, and a power verb never runs late. Say it again if you still want it.") == 3
+	})
+	i.types("vm status")
+	i.shows("🔵 devvm: running")
+	i.phone.says(t, "🔵", 1)
+	i.phone.says(t, "🔴", 0)
+}
+
+func TestAMissedStopStops(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.write("agent.held", "")
+	i.types("devvm is frozen")
+	i.shows("⏳ Working")
+	i.hears(Message{Text: "stop", Missed: true, At: ago(7 * time.Minute)})
+	i.shows("⏹ The agent was stopped by operator\\.")
+}

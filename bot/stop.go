@@ -1,0 +1,80 @@
+package bot
+
+import (
+	"fmt"
+	"time"
+
+	"bgbot/agentrun"
+)
+
+// stop ends the turn of a place and proves it.
+func (b *Bot) stop(m Message, id string) {
+	t := b.turnFor(m.Place, id)
+	if t == nil {
+		if v := b.under(m.Place); v != "" {
+			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one. No turn of the agent runs here.")
+			return
+		}
+		b.answer(m, nothingRuns)
+		return
+	}
+	<-t.ready
+	stopped := make(chan agentrun.Stopped, 1)
+	t.mu.Lock()
+	again, ended := t.stopped != nil, t.ended
+	if !again && !ended {
+		t.stopped, t.stopper = stopped, m.Name
+		t.view.trail = "Stopping …"
+	}
+	t.mu.Unlock()
+	switch {
+	case ended:
+		b.answer(m, "The turn has just ended by itself; nothing was left to stop.")
+		return
+	case again:
+		b.answer(m, "It is being stopped already; the thread hears when nothing of it is left.")
+		return
+	}
+	b.record(b.work, t.place, m.From, "stop", t.id, "asked", "")
+	t.end()
+	t.live.touch()
+	stopped <- t.run.Stop(b.work)
+	if m.onPage() {
+		b.home(m.From, "")
+	}
+}
+
+// turnFor is the turn with this ID in the place's channel; without an ID, the turn of the place.
+func (b *Bot) turnFor(p Place, id string) *turn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if id == "" {
+		return b.turns[p]
+	}
+	for _, t := range b.turns {
+		if t.id == id && t.place.Chat == p.Chat && t.place.Channel == p.Channel {
+			return t
+		}
+	}
+	return nil
+}
+
+const nothingRuns = "No turn of the agent runs in this thread. An open card is declined with `cancel CODE`. To stop the VM itself, type `vm stop`."
+
+func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text string) {
+	if n := len(s.Left); n > 0 {
+		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
+		return state, fmt.Sprintf("%s (%v). I tried for %s; end them on the machine where I run.", state, s.Left, span(s.Took))
+	}
+	state = "⏹ Stopped after " + clock(took)
+	text = "⏹ The agent was stopped by " + plain(who, 40) + ".\n"
+	if s.Ended == 0 {
+		text += "I looked: nothing of this turn is running."
+	} else {
+		text += plural(s.Ended, "process of this turn was", "processes of this turn were") + " ended; I looked, none is left."
+	}
+	if s.Remote {
+		text += "\nWhat an ssh had started on the far side may still run there; I cannot look."
+	}
+	return state, text
+}
