@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -86,20 +87,52 @@ func pressedButton() fields {
 
 // recorder is the core: it notes what it was given, and does nothing.
 type recorder struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards what follows
+	news chan struct{}
 	got  []bot.Message
 	said []bot.Text
-	fail error
+	fail error // of the next message
 }
 
 func (r *recorder) handle(_ context.Context, m bot.Message) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.fail != nil {
-		return r.fail
+	if err := r.fail; err != nil {
+		r.fail = nil
+		return err
 	}
 	r.got = append(r.got, m)
+	close(r.news)
+	r.news = make(chan struct{})
 	return nil
+}
+
+func newRecorder() *recorder { return &recorder{news: make(chan struct{})} }
+
+// await is the first message for which is says yes, whether it came already or not.
+func (r *recorder) await(t *testing.T, what string, is func(bot.Message) bool) bot.Message {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		r.mu.Lock()
+		i, news := slices.IndexFunc(r.got, is), r.news
+		if i >= 0 {
+			defer r.mu.Unlock()
+			return r.got[i]
+		}
+		r.mu.Unlock()
+		select {
+		case <-news:
+		case <-deadline:
+			t.Fatalf("%s: nothing of that came; what came: %+v", what, r.all())
+		}
+	}
+}
+
+func (r *recorder) all() []bot.Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
 }
 
 func (r *recorder) post(_ context.Context, _ bot.Place, t bot.Text) (string, error) {
@@ -113,7 +146,7 @@ func (r *recorder) post(_ context.Context, _ bot.Place, t bot.Text) (string, err
 func newIntake(t *testing.T) (*intake, *recorder) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r := &recorder{}
+	r := newRecorder()
 	w := &web{url: "http://127.0.0.1:1/", http: &http.Client{Timeout: time.Second}, clock: &clock{}}
 	p := newPeople(w, ourTeam, []string{operator, colleague}, log)
 	for _, id := range p.ids {

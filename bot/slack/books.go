@@ -16,16 +16,10 @@ func (in *intake) begin(ctx context.Context, public bool) {
 
 func (in *intake) cursorKey() string { return "read/" + in.channel }
 
-// How often the ledger is kept when it has changed, and how exactly a later process knows when this one was connected.
-const (
-	keepEvery  = time.Second
-	aliveEvery = time.Minute
-)
-
 // bookkeeping keeps the ledger until ctx ends. It is not in the way of a message: losing a second of it costs a wrong
 // count of messages that were read back, since the core itself knows each of them.
 func (in *intake) bookkeeping(ctx context.Context, connected func() bool) {
-	ticker := time.NewTicker(keepEvery)
+	ticker := time.NewTicker(in.pace.keep)
 	defer ticker.Stop()
 	noted := time.Now()
 	for {
@@ -34,7 +28,7 @@ func (in *intake) bookkeeping(ctx context.Context, connected func() bool) {
 			return
 		case <-ticker.C:
 		}
-		if time.Since(noted) >= aliveEvery && connected() {
+		if time.Since(noted) >= in.pace.alive && connected() {
 			noted = time.Now()
 			in.ledger.alive(noted)
 		}
@@ -46,6 +40,7 @@ func (in *intake) bookkeeping(ctx context.Context, connected func() bool) {
 func (in *intake) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	in.ledger.alive(time.Now())
 	in.ledger.keep(ctx, in.setCursor, in.cursorKey())
 }
 

@@ -17,8 +17,8 @@ import (
 // gaps are the times without a connection that were not read back yet.
 type gaps struct {
 	mu    sync.Mutex // guards what follows
-	since time.Time  // of the first of them; zero if there is none
-	until time.Time  // of the last
+	since time.Time  // when the first of them began; zero if that is not known
+	until time.Time  // when the last of them ended; zero if there is none
 	wake  chan struct{}
 }
 
@@ -39,25 +39,27 @@ func (in *intake) gap(_ context.Context, since time.Time) {
 	}
 }
 
-// take returns how long nobody listened, and forgets it.
-func (g *gaps) take() (away time.Duration) {
+// open is the gap that is still to be read back, if there is one.
+func (g *gaps) open() (since, until time.Time, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.since.IsZero() {
-		away = g.until.Sub(g.since)
-	}
-	g.since = time.Time{}
-	return away
+	return g.since, g.until, !g.until.IsZero()
 }
 
-// readBackEvery is how often the channel is read back though nothing seems wrong: a socket may look alive and deliver
-// nothing, for hours (openclaw#17847, slackapi/python-slack-sdk#1701).
-const readBackEvery = 5 * time.Minute
+// close forgets a gap that was read back, unless it has become longer meanwhile.
+func (g *gaps) close(until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.until.Equal(until) {
+		g.since, g.until = time.Time{}, time.Time{}
+	}
+}
 
-// catchUp reads back after each gap, and now and then without one, until ctx ends.
+// catchUp reads back after each gap until ctx ends, and now and then without one: a socket may look alive and deliver
+// nothing, for hours (openclaw#17847, slackapi/python-slack-sdk#1701).
 func (in *intake) catchUp(ctx context.Context) {
 	retry := backoff{least: time.Second, most: time.Minute}
-	found, pause := 0, readBackEvery
+	found, pause := 0, in.pace.readBack
 	for {
 		timer := time.NewTimer(pause)
 		select {
@@ -68,7 +70,12 @@ func (in *intake) catchUp(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 		}
-		n, err := in.readBack(ctx)
+		since, until, gap := in.gaps.open()
+		upTo := until // what is said later arrives
+		if !gap {
+			upTo = time.Now().Add(-in.pace.grace)
+		}
+		n, err := in.readBack(ctx, upTo)
 		found += n
 		if err != nil {
 			if ctx.Err() != nil {
@@ -82,18 +89,26 @@ func (in *intake) catchUp(ctx context.Context) {
 			in.look() // perhaps it is archived, or we are out of it
 			continue
 		}
-		if text := recovered(in.gaps.take(), found); text != "" {
+		away := time.Duration(-1)
+		if gap {
+			in.gaps.close(until)
+			if away = 0; !since.IsZero() {
+				away = until.Sub(since)
+			}
+		}
+		if text := recovered(away, found); text != "" {
 			in.notice(ctx, "recovered/"+stamp(time.Now()), text)
 		}
 		retry.reset()
-		found, pause = 0, readBackEvery
+		found, pause = 0, in.pace.readBack
 	}
 }
 
 // noteworthy is how long a gap without a loss must be before anybody hears of it.
 const noteworthy = 2 * time.Minute
 
-// recovered is what people are told after reading back, "" if that is nothing.
+// recovered is what people are told after reading back, "" if that is nothing. A negative time means that nothing seemed
+// wrong.
 func recovered(away time.Duration, found int) string {
 	messages := fmt.Sprintf("%d messages", found)
 	if found == 1 {
@@ -102,16 +117,19 @@ func recovered(away time.Duration, found int) string {
 	switch {
 	case found == 0 && away < noteworthy:
 		return ""
-	case found == 0:
-		return "I was away " + span(away) + ", nothing was missed."
-	case away < time.Second:
+	case away < 0:
 		return "Slack had not delivered " + messages + " to me; recovered by reading back."
+	case away < time.Second:
+		return "I was away for a moment, " + messages + " recovered."
 	}
-	text := "I was away " + span(away) + ", " + messages + " recovered."
+	what := messages + " recovered"
+	if found == 0 {
+		what = "nothing was missed"
+	}
 	if away > readBackAtMost {
-		text += " What was said more than a day ago stays unanswered."
+		what += " of the last day; what was said before stays unanswered"
 	}
-	return text
+	return "I was away " + span(away) + ", " + what + "."
 }
 
 // span is a length of time in words.
@@ -131,18 +149,22 @@ func span(d time.Duration) string {
 // readBackAtMost is how far back is read: also for threads that began within it, whose newest reply the history shows.
 const readBackAtMost = 24 * time.Hour
 
-// readBack hands the core everything that people on the allowlist said since the mark and that did not arrive, the oldest
-// first, and moves the mark when the core has it all. What arrives twice the core knows by its ID.
-func (in *intake) readBack(ctx context.Context) (found int, err error) {
+// readBack hands the core everything that people on the allowlist said between the mark and upTo and that did not arrive,
+// the oldest first, and moves the mark when the core has it all. What arrives twice the core knows by its ID.
+func (in *intake) readBack(ctx context.Context, upTo time.Time) (found int, err error) {
 	if err := in.channelState.bar(); err != nil {
 		return 0, nil //nolint:nilerr // nobody acts there now; whoever opens it again asks for a reading back
 	}
-	said, upTo, err := in.unread(ctx, in.ledger.since())
+	mark := stamp(upTo.Add(in.clock.skew()))
+	said, err := in.unread(ctx, in.ledger.since())
 	if err != nil {
 		return 0, err
 	}
 	slices.SortFunc(said, func(a, b object) int { return strings.Compare(a.text("ts"), b.text("ts")) })
 	for _, ev := range said {
+		if ev.text("ts") > mark {
+			break
+		}
 		m, err := in.utterance(ev)
 		if no, ok := errors.AsType[*refusal](err); ok && no.later {
 			return found, err // nobody is passed over only because Slack does not answer
@@ -157,19 +179,17 @@ func (in *intake) readBack(ctx context.Context) (found int, err error) {
 		in.ledger.took(m)
 		found++
 	}
-	in.ledger.readUpTo(upTo)
+	in.ledger.readUpTo(mark)
 	return found, nil
 }
 
-// unread is what stands in the channel and its threads since a timestamp, and the time up to which that is all. The time
-// is Slack's own, of the first answer: a thread read later may hold something newer, but nothing older is left out.
-func (in *intake) unread(ctx context.Context, since string) (said []object, upTo string, err error) {
-	asked := in.clock.now()
-	dayAgo := stamp(asked.Add(-readBackAtMost))
+// unread is what stands in the channel and its threads since a timestamp.
+func (in *intake) unread(ctx context.Context, since string) (said []object, err error) {
+	dayAgo := stamp(in.clock.now().Add(-readBackAtMost))
 	since = max(since, dayAgo)
 	roots, err := in.pages(ctx, "conversations.history", url.Values{"channel": {in.channel}, "oldest": {dayAgo}})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	threads := in.ledger.threads()
 	for _, root := range roots {
@@ -188,7 +208,7 @@ func (in *intake) unread(ctx context.Context, since string) (said []object, upTo
 			continue // somebody deleted it
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		for _, r := range replies {
 			if r.text("ts") >= since && r.text("ts") != ts { // the message that began it comes with every page
@@ -196,7 +216,7 @@ func (in *intake) unread(ctx context.Context, since string) (said []object, upTo
 			}
 		}
 	}
-	return said, stamp(asked), nil
+	return said, nil
 }
 
 // mostPages bounds a reading back: 2,000 messages in a channel or thread.

@@ -124,21 +124,14 @@ func (in *intake) turn(ctx context.Context, is condition, at time.Time) {
 	}
 }
 
-// How often Slack is asked what the channel and the people are.
-const (
-	lookEvery = 4 * time.Minute
-	lookAgain = 30 * time.Second // after a failure
-	lookGap   = 2 * time.Second  // whatever happens
-)
-
 // watch keeps what Slack says of the channel and of the people current until ctx ends. Its error is a token that Slack
 // does not take any more.
 func (in *intake) watch(ctx context.Context, complete bool) error {
-	pause := lookEvery
+	pause := in.pace.look
 	if !complete {
-		pause = lookGap
+		pause = in.pace.lookAgain
 	}
-	failed := ""
+	failed, last := "", time.Time{}
 	for {
 		timer := time.NewTimer(pause)
 		select {
@@ -149,13 +142,17 @@ func (in *intake) watch(ctx context.Context, complete bool) error {
 			timer.Stop()
 		case <-timer.C:
 		}
+		if err := pauseFor(ctx, time.Until(last.Add(in.pace.lookGap))); err != nil {
+			return nil
+		}
+		last = time.Now()
 		err := in.lookAround(ctx)
 		if _, fatal := errors.AsType[*bot.Fatal](err); fatal {
 			return err
 		}
-		pause = lookEvery
+		pause = in.pace.look
 		if err != nil {
-			pause = lookAgain
+			pause = in.pace.lookAgain
 		}
 		if text := fmt.Sprint(err); text != failed && ctx.Err() == nil {
 			failed = text

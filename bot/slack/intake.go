@@ -24,6 +24,7 @@ type intake struct {
 	handle       func(context.Context, bot.Message) error
 	post         func(context.Context, bot.Place, bot.Text) (string, error)
 	log          *slog.Logger
+	pace         pace
 	stale        chan struct{} // asks for a look at the channel now; capacity 1
 	gaps         *gaps
 	lastAlive    time.Time // when an earlier process was connected last; zero if there was none

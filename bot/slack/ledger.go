@@ -23,6 +23,7 @@ type ledger struct {
 
 // strip is the ledger as it is kept.
 type strip struct {
+	From    string            `json:"from"`    // nothing said before this is ever read
 	Mark    string            `json:"mark"`    // everything said up to here was read
 	Taken   map[string]bool   `json:"taken"`   // messages since shortly before the mark that the core has
 	Threads map[string]string `json:"threads"` // where people spoke lately: what began the thread, and the newest that they said
@@ -44,7 +45,7 @@ func (l *ledger) load(kept string, now time.Time) (fresh bool) {
 	l.s = strip{}
 	err := json.Unmarshal([]byte(kept), &l.s)
 	if _, ok := moment(l.s.Mark); err != nil || !ok {
-		l.s, fresh = strip{Mark: stamp(now)}, true
+		l.s, fresh = strip{From: stamp(now), Mark: stamp(now)}, true
 	}
 	if l.s.Taken == nil {
 		l.s.Taken = map[string]bool{}
@@ -81,7 +82,7 @@ func (l *ledger) has(ts string) bool {
 func (l *ledger) since() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return before(l.s.Mark, overlap)
+	return max(before(l.s.Mark, overlap), l.s.From)
 }
 
 // before is a timestamp some time earlier.
@@ -116,7 +117,12 @@ func (l *ledger) readUpTo(ts string) {
 }
 
 // skip passes over everything that was said until now.
-func (l *ledger) skip(now time.Time) { l.readUpTo(stamp(now)) }
+func (l *ledger) skip(now time.Time) {
+	l.readUpTo(stamp(now))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.From = l.s.Mark
+}
 
 // alive notes that we are connected, and returns when we were last.
 func (l *ledger) alive(now time.Time) (last time.Time) {

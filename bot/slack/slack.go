@@ -36,6 +36,24 @@ type Chat struct {
 	people *people
 	state  *channel
 	public bool // the channel is not private
+	pace   pace
+}
+
+// pace is every duration of a running Chat; tests have shorter ones.
+type pace struct {
+	look      time.Duration // how often Slack is asked what the channel and the people are
+	lookAgain time.Duration // after a failure
+	lookGap   time.Duration // between two looks, whatever asks for them
+	readBack  time.Duration // how often the channel is read back though nothing seems wrong
+	grace     time.Duration // for what is on its way when it is read back
+	keep      time.Duration // how often the ledger is kept when it has changed
+	alive     time.Duration // how exactly a later process knows when this one was connected
+	link      linkTiming
+}
+
+var slackPace = pace{
+	look: 4 * time.Minute, lookAgain: 30 * time.Second, lookGap: 2 * time.Second,
+	readBack: 5 * time.Minute, grace: 10 * time.Second, keep: time.Second, alive: time.Minute,
 }
 
 // httpLimit is how long one call to the Web API may take; slack-go's own client has no limit, and a black hole would
@@ -59,7 +77,7 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	in := c.intake(ctx, handle)
-	link := newLink(linkOptions{appToken: c.opt.AppToken, apiURL: c.web.url, log: c.opt.Log})
+	link := newLink(linkOptions{appToken: c.opt.AppToken, apiURL: c.web.url, log: c.opt.Log, timing: c.pace.link})
 	in.begin(ctx, c.public)
 	var own sync.WaitGroup
 	own.Go(func() {
@@ -82,7 +100,7 @@ func (c *Chat) intake(ctx context.Context, handle func(context.Context, bot.Mess
 	return &intake{
 		home: c.home, web: c.web, people: c.people, channelState: c.state, clock: c.web.clock, ledger: &ledger{},
 		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: make(chan struct{}, 1),
-		handle: handle, post: c.Post, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, log: c.opt.Log, ctx: ctx,
+		handle: handle, post: c.Post, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, pace: c.pace, log: c.opt.Log, ctx: ctx,
 	}
 }
 

@@ -49,7 +49,7 @@ func newSurvey(opt Options) *survey {
 }
 
 func (s *survey) chat() *Chat {
-	return &Chat{opt: s.opt, home: s.home, web: s.web, people: s.people, state: s.state, public: s.public}
+	return &Chat{opt: s.opt, home: s.home, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
 }
 
 // needed lists what serving needs, in order: each stands on those before it.
