@@ -273,7 +273,7 @@ func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	for name, d := range map[string]slacktest.Disruption{
 		"warning": slacktest.Warning, "refresh": slacktest.Refresh, "refresh without FIN": slacktest.RefreshSilent,
-		"too many": slacktest.TooMany, "RST": slacktest.ResetSocket, "FIN": slacktest.Hangup,
+		"too many": slacktest.TooMany, "half open": slacktest.HalfOpen, "RST": slacktest.ResetSocket, "FIN": slacktest.Hangup,
 		"close frame": slacktest.CloseFrame, "half a frame": slacktest.CutFrame, "garbage": slacktest.GarbageFrame,
 		"empty": slacktest.EmptyFrame, "binary": slacktest.BinaryFrame, "unknown": slacktest.UnknownFrame, "slow": slacktest.SlowFrame,
 	} {

@@ -15,9 +15,9 @@ import (
 func TestWhatCannotBeUnderstoodIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	o := briskly()
-	o.AckTimeout = 5 * time.Second
+	o.AckTimeout, o.PingEvery = 5*time.Second, 2*time.Second // the race detector reads slowly
 	timing := quick
-	timing.dead = 5 * time.Second // the race detector reads slowly
+	timing.dead = 5 * time.Second
 	r := newRig(t, o, timing).open(t)
 	for name, sent := range map[string]slacktest.Sent{
 		"an unknown type": r.Send("tea_break", json.RawMessage(`{}`)),
