@@ -52,7 +52,7 @@ func (s *Server) blocks(text string, most int) ([]Block, error) {
 		return nil, nil
 	}
 	var raw []object
-	if err := json.Unmarshal([]byte(text), &raw); err != nil {
+	if err := json.Unmarshal([]byte(text), &raw); err != nil || slices.ContainsFunc(raw, func(b object) bool { return b == nil }) {
 		return nil, refuse("invalid_blocks_format")
 	}
 	if len(raw) > most {

@@ -148,3 +148,25 @@ func TestATableReadsAsLines(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Whatever is sent as blocks, there is an answer, and the server lives on.
+func FuzzBlocks(f *testing.F) {
+	for _, seed := range []string{card, `[null]`, `[{}]`, `[{"type":"actions","elements":[null,{"type":"button","text":7}]}]`, `[{"type":"table","rows":[null,[null]]}]`, `{`, `[{"type":"section","fields":[null],"accessory":{"type":"button"}}]`} {
+		f.Add(seed)
+	}
+	s, err := slacktest.Start(slacktest.Options{Unlimited: true, NoEcho: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.Close() })
+	s.AddUser(slacktest.User{ID: "U0ALICE"})
+	f.Fuzz(func(t *testing.T, blocks string) {
+		a := &app{Server: s, t: t}
+		o := a.call("chat.postMessage", "channel", s.Channel(), "text", "x", "blocks", blocks)
+		if _, said := o["ok"].(bool); !said {
+			t.Errorf("the answer is %v", o)
+		}
+		view, _ := json.Marshal(object{"type": "home", "blocks": json.RawMessage("[]"), "private_metadata": blocks})
+		a.ok("views.publish", "user_id", "U0ALICE", "view", string(view))
+	})
+}

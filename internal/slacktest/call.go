@@ -15,7 +15,7 @@ import (
 
 // Call is one request to the Web API.
 type Call struct {
-	Method string
+	Method string            // of the Web API, or upload, or response_url
 	Args   map[string]string // without the token; what is not a string in a JSON body is kept as JSON
 	Header http.Header       // without Authorization
 	At     time.Time
@@ -52,6 +52,9 @@ func (s *Server) methodTable() map[string]method {
 		"chat.delete":        {"chat:write", (*Server).chatDelete},
 		"chat.postEphemeral": {"chat:write", (*Server).chatPostEphemeral},
 		"chat.getPermalink":  {"", (*Server).chatGetPermalink},
+		"chat.startStream":   {"chat:write", (*Server).chatStartStream},
+		"chat.appendStream":  {"chat:write", (*Server).chatAppendStream},
+		"chat.stopStream":    {"chat:write", (*Server).chatStopStream},
 
 		"conversations.info":    {"groups:read channels:read", (*Server).conversationsInfo},
 		"conversations.history": {"groups:history channels:history", (*Server).conversationsHistory},
@@ -86,8 +89,7 @@ type call struct {
 	method string
 	args   map[string]string
 	token  string
-	bearer bool // the token came in the header
-	header http.Header
+	bearer bool        // the token came in the header
 	answer http.Header // headers to answer with
 	index  int         // in Server.calls
 }
@@ -112,8 +114,15 @@ func invalid(code string, why ...string) error {
 	return &slackError{code, object{"response_metadata": object{"messages": why}}}
 }
 
+// answer is what goes back: an object as JSON, or a text.
+type answer struct {
+	status int
+	code   string // Slack's, of a failure
+	object object
+	text   string
+}
+
 func (s *Server) api(w http.ResponseWriter, r *http.Request) {
-	at := time.Now()
 	c := &call{method: r.PathValue("method"), answer: http.Header{}}
 	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
 	if err != nil {
@@ -123,42 +132,43 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	s.serve(w, r, c, func() answer { return s.do(c) })
+}
+
+// serve records a call, does it with the lock held, and answers, or lets it go wrong.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, c *call, do func() answer) {
 	s.mu.Lock()
-	c.index = len(s.calls)
 	header := r.Header.Clone()
 	header.Del("Authorization")
-	s.calls = append(s.calls, Call{Method: c.method, Args: c.args, Header: header, At: at})
-	c.header = header
+	index := len(s.calls)
+	c.index = index
+	s.calls = append(s.calls, Call{Method: c.method, Args: c.args, Header: header, At: time.Now()})
 	f := s.fault(c)
-	if f != nil && !f.Kind.after() {
-		s.finish(c, f.Kind.status(), f.Kind.String())
-		s.mu.Unlock()
-		s.fail(w, r, f)
-		return
+	var a answer
+	if f == nil || f.Kind.after() {
+		a = do()
 	}
-	status, reply := s.answer(c)
-	if f != nil {
-		s.finish(c, f.Kind.status(), f.Kind.String())
-		s.mu.Unlock()
-		s.fail(w, r, f)
-		return
+	if f != nil && f.Kind != Slow {
+		a.status, a.code = f.Kind.status(), f.Kind.String()
 	}
-	code, _ := reply["error"].(string)
-	s.finish(c, status, code)
-	s.mu.Unlock()
-	maps.Copy(w.Header(), c.answer)
-	writeJSON(w, status, reply)
-}
-
-// finish completes the record of a call. The lock is held by the caller.
-func (s *Server) finish(c *call, status int, code string) {
-	entry := &s.calls[c.index]
-	entry.Status, entry.Error, entry.Took = status, code, time.Since(entry.At)
+	entry := &s.calls[index]
+	entry.Status, entry.Error, entry.Took = a.status, a.code, time.Since(entry.At)
 	s.notify()
+	s.mu.Unlock()
+	if f != nil && !s.fail(w, r, f) {
+		return
+	}
+	maps.Copy(w.Header(), c.answer)
+	if a.object == nil {
+		w.WriteHeader(a.status)
+		_, _ = io.WriteString(w, a.text)
+		return
+	}
+	writeJSON(w, a.status, a.object)
 }
 
-// answer does the call and gives the HTTP status and the body. The lock is held by the caller.
-func (s *Server) answer(c *call) (int, object) {
+// do is a method of the Web API. The lock is held by the caller.
+func (s *Server) do(c *call) answer {
 	m, known := s.methods[c.method]
 	err := refuse("unknown_method")
 	if known {
@@ -167,20 +177,24 @@ func (s *Server) answer(c *call) (int, object) {
 	if err == nil {
 		if wait := s.limit(c); wait > 0 {
 			c.answer.Set("Retry-After", strconv.Itoa(wait))
-			return http.StatusTooManyRequests, object{"ok": false, "error": "ratelimited"}
+			return failed(http.StatusTooManyRequests, "ratelimited")
 		}
 		var reply object
 		if reply, err = m.do(s, c); err == nil {
 			o := object{"ok": true}
 			maps.Copy(o, reply)
-			return http.StatusOK, o
+			return answer{status: http.StatusOK, object: o}
 		}
 	}
-	o := object{"ok": false, "error": err.Error()}
+	a := failed(http.StatusOK, err.Error())
 	if e, ok := err.(*slackError); ok { //nolint:errorlint // it is ours and never wrapped
-		maps.Copy(o, e.more)
+		maps.Copy(a.object, e.more)
 	}
-	return http.StatusOK, o
+	return a
+}
+
+func failed(status int, code string) answer {
+	return answer{status: status, code: code, object: object{"ok": false, "error": code}}
 }
 
 // admit looks at the token and its scopes.

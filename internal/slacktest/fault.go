@@ -27,17 +27,18 @@ const (
 	Reset          // the connection breaks
 	HangAfterDone  // the effect took place, and no answer comes
 	ResetAfterDone // the effect took place, and the connection breaks
+	Slow           // the effect took place, and the answer comes Fault.Delay later
 )
 
 var faultNames = [...]string{
 	"", "429", "429 without Retry-After", "200 ratelimited", "502", "503", "error code", "no error code", "garbage", "hang",
-	"reset", "hang after it was done", "reset after it was done",
+	"reset", "hang after it was done", "reset after it was done", "slow",
 }
 
 func (k FaultKind) String() string { return faultNames[k] }
 
 // after says whether the effect takes place.
-func (k FaultKind) after() bool { return k == HangAfterDone || k == ResetAfterDone }
+func (k FaultKind) after() bool { return k >= HangAfterDone }
 
 func (k FaultKind) status() int {
 	switch k {
@@ -56,13 +57,14 @@ func (k FaultKind) status() int {
 
 // Fault makes calls go wrong.
 type Fault struct {
-	Methods    []string // empty means all
+	Methods    []string // of the Web API, or upload, or response_url; empty means all
 	Kind       FaultKind
-	Every      int    // every n-th call; 0 and 1 mean each
-	Skip       int    // so many calls go well first
-	Times      int    // then so many go wrong at most; 0 means no end
-	RetryAfter int    // seconds, of RateLimited; 0 means 1. Further calls inside of it are refused too
-	Error      string // of ErrorCode
+	Every      int           // every n-th call; 0 and 1 mean each
+	Skip       int           // so many calls go well first
+	Times      int           // then so many go wrong at most; 0 means no end
+	RetryAfter int           // seconds, of RateLimited; 0 means 1. Further calls inside of it are refused too
+	Error      string        // of ErrorCode
+	Delay      time.Duration // of Slow
 
 	seen, done int
 }
@@ -106,9 +108,16 @@ func (s *Server) fault(c *call) *Fault {
 	return nil
 }
 
-// fail answers as the fault says.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, f *Fault) {
+// fail answers as the fault says; true means that the true answer is still to be given.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, f *Fault) bool {
 	switch f.Kind {
+	case Slow:
+		select {
+		case <-time.After(f.Delay):
+			return true
+		case <-r.Context().Done():
+		case <-s.done:
+		}
 	case RateLimited:
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, f.RetryAfter)))
 		writeJSON(w, http.StatusTooManyRequests, object{"ok": false, "error": "ratelimited"})
@@ -137,6 +146,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, f *Fault) {
 			reset(conn)
 		}
 	}
+	return false
 }
 
 // reset breaks a connection with an RST, as a NAT that has forgotten it does.

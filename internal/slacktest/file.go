@@ -46,18 +46,14 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.mu.Lock()
-	u := s.uploads[r.PathValue("id")]
-	good := u != nil && u.file.Data == nil && len(body) == u.size
-	if good {
+	s.serve(w, r, &call{method: "upload", args: map[string]string{"id": r.PathValue("id")}}, func() answer {
+		u := s.uploads[r.PathValue("id")]
+		if u == nil || u.file.Data != nil || len(body) != u.size {
+			return failed(http.StatusBadRequest, "no such upload, or not of the length that was announced")
+		}
 		u.file.Data, u.file.Type = body, http.DetectContentType(body)
-	}
-	s.mu.Unlock()
-	if !good {
-		http.Error(w, "no such upload, or not of the length that was announced", http.StatusBadRequest)
-		return
-	}
-	_, _ = io.WriteString(w, "OK - "+strconv.Itoa(len(body)))
+		return answer{status: http.StatusOK, text: "OK - " + strconv.Itoa(len(body))}
+	})
 }
 
 // multipartForm reads the fields of a form.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -58,6 +59,12 @@ func (m Message) Shown() string {
 	}
 	return strings.Join(texts, "\n\n")
 }
+
+// pinging is the markup that notifies people. A markdown block is not known to be safe from it.
+var pinging = regexp.MustCompile(`<(![a-z]+|@[UW]|!subteam\^)[^>]*>`)
+
+// Pings is the markup in the message that would notify people.
+func (m Message) Pings() []string { return pinging.FindAllString(m.Text+"\n"+m.Shown(), -1) }
 
 // Buttons is what a person can press.
 func (m Message) Buttons() []Button {

@@ -21,7 +21,7 @@ func (s *Server) event(event object, c *channel) Sent {
 }
 
 func (s *Server) callback(event object, c *channel) object {
-	return object{
+	o := object{
 		"token": "unused", "team_id": teamID, "context_team_id": teamID, "context_enterprise_id": s.enterprise(),
 		"api_app_id": appID, "event": event, "type": "event_callback", "event_id": s.id("Ev"), "event_time": time.Now().Unix(),
 		"authorizations": []object{{
@@ -29,6 +29,10 @@ func (s *Server) callback(event object, c *channel) object {
 		}},
 		"is_ext_shared_channel": c != nil && c.ExtShared, "event_context": "4-" + s.id("ctx"),
 	}
+	if s.opt.Enterprise != "" {
+		o["enterprise_id"] = s.opt.Enterprise
+	}
+	return o
 }
 
 // enterprise is the id of the organisation, or null.

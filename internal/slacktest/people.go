@@ -53,10 +53,12 @@ func (s *Server) post(channel, user, thread, text, typed string, more object) (S
 		TS: s.stamp(time.Now()), ThreadTS: thread, User: user, Text: text, Blocks: blocks, At: time.Now(), clientID: s.uuid(),
 		team: u.TeamID,
 	}
-	m.more = more
-	if sub, ok := more["subtype"].(string); ok {
-		m.Subtype = sub
+	m.more = object{}
+	if u.TeamID != teamID { // somebody from outside in a shared channel
+		m.more["user_team"], m.more["source_team"] = u.TeamID, u.TeamID
 	}
+	maps.Copy(m.more, more)
+	m.Subtype = str(more, "subtype")
 	return s.add(c, m), nil
 }
 

@@ -41,17 +41,13 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client left while it wrote
 	}
-	s.mu.Lock()
-	s.calls = append(s.calls, Call{Method: "response_url", Args: map[string]string{"body": string(body)}, Header: r.Header.Clone(), At: time.Now()})
-	c := &call{index: len(s.calls) - 1}
-	status, code := s.useResponse(r.PathValue("id"), body)
-	s.finish(c, status, code)
-	s.mu.Unlock()
-	if code != "" {
-		writeJSON(w, status, object{"ok": false, "error": code})
-		return
-	}
-	_, _ = io.WriteString(w, "ok")
+	c := &call{method: "response_url", args: map[string]string{"body": string(body)}}
+	s.serve(w, r, c, func() answer {
+		if status, code := s.useResponse(r.PathValue("id"), body); code != "" {
+			return failed(status, code)
+		}
+		return answer{status: http.StatusOK, text: "ok"}
+	})
 }
 
 func (s *Server) useResponse(id string, body []byte) (int, string) {

@@ -21,6 +21,7 @@ const maxFrame = 20480
 // Link is how sockets behave. The zero value is a good day.
 type Link struct {
 	Status        int           // HTTP status in place of the upgrade
+	Hang          bool          // no answer to the upgrade
 	Refuse        string        // disconnect with this reason in place of hello, for example link_disabled
 	NoHello       bool          // the socket opens and stays silent
 	HelloAfter    time.Duration // hello comes late
@@ -45,8 +46,9 @@ type socket struct {
 	id      int
 	conn    *websocket.Conn
 	heardAt time.Time // the last sign of life
-	open    bool      // hello was sent and no end was announced: envelopes may come here
+	open    bool      // hello was sent, and envelopes may come here
 	dead    bool      // half-open: it reads nothing and writes nothing
+	closing bool      // the client has begun or answered a closing handshake
 	out     []frame
 	wake    chan struct{} // the writer has something to do
 	gone    chan struct{} // the reader has ended
@@ -121,6 +123,12 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 	case link.Status != 0:
 		http.Error(w, "injected", link.Status)
 		return
+	case link.Hang:
+		select {
+		case <-r.Context().Done():
+		case <-s.done:
+		}
+		return
 	}
 	conn, err := s.upgrade.Upgrade(w, r, nil)
 	if err != nil {
@@ -184,7 +192,7 @@ func (s *Server) hello(k *socket, link Link, short bool) {
 // ping keeps a socket alive for as long as it is there, and gives up one that does not answer. The lock is held by the
 // caller.
 func (s *Server) ping(k *socket) {
-	if !slices.Contains(s.sockets, k) {
+	if k.closing || !slices.Contains(s.sockets, k) {
 		return
 	}
 	if time.Since(k.heardAt) > 3*s.opt.PingEvery && !s.link.NoPings {
@@ -279,7 +287,7 @@ func (s *Server) read(k *socket) {
 	k.conn.SetCloseHandler(func(code int, _ string) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		k.open = false
+		k.open, k.closing = false, true
 		k.push(frame{kind: websocket.CloseMessage, data: websocket.FormatCloseMessage(code, "")})
 		return nil
 	})

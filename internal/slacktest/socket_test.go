@@ -16,7 +16,7 @@ import (
 
 // soon makes the clock of the workspace run fast enough for tests.
 var soon = slacktest.Options{
-	NoEcho: true, AckTimeout: 60 * time.Millisecond, WarnAhead: 80 * time.Millisecond, PingEvery: 50 * time.Millisecond,
+	NoEcho: true, WarnAhead: 80 * time.Millisecond, PingEvery: 300 * time.Millisecond,
 	Redeliver: []time.Duration{0, 20 * time.Millisecond, 40 * time.Millisecond},
 }
 
@@ -79,7 +79,9 @@ func TestTenSocketsAndNoMore(t *testing.T) {
 
 func TestWithoutAnAckItComesAgainThreeTimes(t *testing.T) {
 	t.Parallel()
-	a := start(t, soon)
+	o := soon
+	o.AckTimeout = 60 * time.Millisecond
+	a := start(t, o)
 	l := a.connect(true)
 	sent := a.Send("events_api", json.RawMessage(`{"type":"odd"}`))
 	for attempt := range 4 {
@@ -150,7 +152,7 @@ func TestWhatASocketMeets(t *testing.T) {
 				if want == "event" {
 					a.Send("events_api", json.RawMessage(`{}`))
 				}
-				if got := l.what(900 * time.Millisecond); got != want {
+				if got := l.what(want); got != want {
 					t.Fatalf("got %q, want %q of %q", got, want, tc.want)
 				}
 			}
@@ -159,7 +161,11 @@ func TestWhatASocketMeets(t *testing.T) {
 }
 
 // what is the next thing on a socket in a word or two.
-func (l *line) what(patience time.Duration) string {
+func (l *line) what(want string) string {
+	patience := 10 * time.Second
+	if want == "silence" {
+		patience = 200 * time.Millisecond
+	}
 	select {
 	case o, ok := <-l.in:
 		switch {
@@ -241,7 +247,7 @@ func TestALinkOfItsOwnKind(t *testing.T) {
 	}{
 		"refused":    {slacktest.Link{Refuse: "link_disabled"}, []string{"disconnect link_disabled", "end"}},
 		"no hello":   {slacktest.Link{NoHello: true}, []string{"silence"}},
-		"late hello": {slacktest.Link{HelloAfter: 350 * time.Millisecond}, []string{"silence", "hello "}},
+		"late hello": {slacktest.Link{HelloAfter: time.Second}, []string{"silence", "hello "}},
 		"deaf":       {slacktest.Link{Deaf: true}, []string{"hello ", "send", "silence"}},
 		"twice":      {slacktest.Link{Twice: true}, []string{"hello ", "send", "event", "event", "silence"}},
 	} {
@@ -253,7 +259,7 @@ func TestALinkOfItsOwnKind(t *testing.T) {
 			for _, want := range tc.want {
 				if want == "send" {
 					a.Send("events_api", json.RawMessage(`{}`))
-				} else if got := l.what(200 * time.Millisecond); got != want {
+				} else if got := l.what(want); got != want {
 					t.Fatalf("got %q, want %q of %q", got, want, tc.want)
 				}
 			}
