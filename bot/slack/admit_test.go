@@ -209,7 +209,6 @@ func TestWhatActs(t *testing.T) {
 			bot.Message{Notice: "⚠️ Slack holds back what is said here, since it has more than 30,000 events an hour for me. I read the channel again every few minutes; `bgbot console` is faster."}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			got, answer := give(t, c.kind, c.payload.raw(), 0)
 			if len(got) != 1 || answer != "" {
 				t.Fatalf("want one message and no answer, got %+v, %q", got, answer)
@@ -367,7 +366,6 @@ func TestWhatDoesNotAct(t *testing.T) {
 	for kind, payloads := range kinds {
 		for name, payload := range payloads {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel()
 				if got, _ := give(t, kind, payload.raw(), 0); len(got) > 0 {
 					t.Errorf("it reached the core: %+v", got)
 				}
@@ -376,7 +374,6 @@ func TestWhatDoesNotAct(t *testing.T) {
 	}
 	for _, broken := range []string{"", "null", "[]", `"x"`, "7", "{", `{"type":"event_callback","event":[]}`} {
 		t.Run(fmt.Sprintf("broken %q", broken), func(t *testing.T) {
-			t.Parallel()
 			for kind := range kinds {
 				if got, _ := give(t, kind, json.RawMessage(broken), 0); len(got) > 0 {
 					t.Errorf("it reached the core: %+v", got)

@@ -60,6 +60,7 @@ func (g *gaps) close(until time.Time) {
 func (in *intake) catchUp(ctx context.Context) {
 	retry := backoff{least: time.Second, most: time.Minute}
 	found, pause := 0, in.pace.readBack
+	var busy time.Time // until when Slack wants to be left alone, whatever happens
 	for {
 		timer := time.NewTimer(pause)
 		select {
@@ -69,6 +70,9 @@ func (in *intake) catchUp(ctx context.Context) {
 		case <-in.gaps.wake:
 			timer.Stop()
 		case <-timer.C:
+		}
+		if err := pauseFor(ctx, time.Until(busy)); err != nil {
+			return
 		}
 		since, until, gap := in.gaps.open()
 		upTo := until // what is said later arrives
@@ -82,8 +86,9 @@ func (in *intake) catchUp(ctx context.Context) {
 				return
 			}
 			pause = max(retry.pause(), time.Second)
-			if busy, ok := errors.AsType[*bot.Busy](err); ok {
-				pause = max(pause, busy.After)
+			if limit, ok := errors.AsType[*bot.Busy](err); ok {
+				busy = time.Now().Add(limit.After)
+				pause = max(pause, limit.After)
 			}
 			in.log.WarnContext(ctx, "the channel could not be read back", "again_in", pause, "err", err)
 			in.look() // perhaps it is archived, or we are out of it

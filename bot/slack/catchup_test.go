@@ -98,7 +98,7 @@ func TestADeafSocketIsNoticedByReadingBack(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.SetLink(slacktest.Link{Deaf: true})
-	s.run(func(p *pace) { p.readBack = 20 * time.Millisecond })
+	s.run(func(p *pace) { p.readBack = time.Second }) // the first reading back is that of the connection
 	s.says(operator, "", "can you hear me?")
 	if m := s.hears("can you hear me?"); !m.Missed {
 		t.Errorf("got %+v", m)
