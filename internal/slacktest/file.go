@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -51,7 +52,8 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 		if u == nil || u.file.Data != nil || len(body) != u.size {
 			return failed(http.StatusBadRequest, "no such upload, or not of the length that was announced")
 		}
-		u.file.Data, u.file.Type = body, http.DetectContentType(body)
+		u.file.Data = body
+		u.file.Type, _, _ = strings.Cut(http.DetectContentType(body), ";")
 		return answer{status: http.StatusOK, text: "OK - " + strconv.Itoa(len(body))}
 	})
 }

@@ -45,8 +45,8 @@ func (s *Server) enterprise() any {
 
 // richText is the block that Slack's clients make of what a person types.
 func richText(text string) json.RawMessage {
-	return encode([]object{{
+	return encode(object{
 		"type": "rich_text", "block_id": "typed",
 		"elements": []object{{"type": "rich_text_section", "elements": []object{{"type": "text", "text": text}}}},
-	}})
+	})
 }

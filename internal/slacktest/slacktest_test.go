@@ -33,6 +33,9 @@ func TestAConversation(t *testing.T) {
 			t.Errorf("event.%s is %v, want %v", key, event[key], want)
 		}
 	}
+	if b := event["blocks"].([]any)[0].(object); b["type"] != "rich_text" {
+		t.Errorf("what people type comes as rich text too, got %v", b)
+	}
 	if p["team_id"] != a.TeamID() || p["api_app_id"] != a.AppID() || p["type"] != "event_callback" {
 		t.Errorf("the event is wrapped in %v", p)
 	}

@@ -64,7 +64,7 @@ func (s *Server) typed(user, thread, text string) object {
 	ts := s.stamp(time.Now())
 	o := object{
 		"type": "message", "user": user, "ts": ts, "event_ts": ts, "client_msg_id": s.uuid(), "text": escaper.Replace(text),
-		"team": teamID, "channel": channelID, "channel_type": "group", "blocks": richText(text),
+		"team": teamID, "channel": channelID, "channel_type": "group", "blocks": []any{richText(text)},
 	}
 	if thread != "" {
 		o["thread_ts"], o["parent_user_id"] = thread, user

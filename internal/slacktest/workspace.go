@@ -210,8 +210,9 @@ func (c *channel) find(ts string) *Message {
 // wire is the channel as conversations.info has it.
 func (c *channel) wire() object {
 	return object{
-		"id": c.ID, "name": c.Name, "name_normalized": c.Name, "is_channel": c.Public, "is_group": !c.Public && !c.IM,
-		"is_im": c.IM, "is_mpim": false, "is_private": !c.Public, "created": 1700000000, "creator": botUserID,
+		"id": c.ID, "name": c.Name, "name_normalized": c.Name, "is_channel": !c.IM, "is_im": c.IM, "is_mpim": false,
+		"is_group":   false, // that is for private channels made before 2021
+		"is_private": !c.Public, "created": 1700000000, "creator": botUserID,
 		"is_archived": c.Archived, "is_general": false, "is_member": slices.Contains(c.members, botUserID),
 		"is_shared": c.Shared || c.ExtShared || c.OrgShared, "is_ext_shared": c.ExtShared, "is_org_shared": c.OrgShared,
 		"is_pending_ext_shared": c.PendingExtShared, "pending_shared": []string{}, "shared_team_ids": []string{teamID},
