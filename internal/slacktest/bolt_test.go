@@ -2,9 +2,11 @@ package slacktest_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +60,35 @@ func bolt(t *testing.T, a *app) {
 	})
 	if err := a.AwaitSockets(ctx, 1, 0); err != nil {
 		t.Fatalf("Bolt did not connect: %v", err)
+	}
+}
+
+// npm and Go cannot read one another.
+func TestOneVersionOfBolt(t *testing.T) {
+	t.Parallel()
+	var manifest struct{ Dependencies map[string]string }
+	var lock struct {
+		Packages map[string]struct{ Version, Integrity, Resolved string }
+	}
+	for name, into := range map[string]any{"package.json": &manifest, "package-lock.json": &lock} {
+		text, err := os.ReadFile(filepath.Join("bolt", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, into); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if got := manifest.Dependencies["@slack/bolt"]; got != boltVersion {
+		t.Errorf("package.json wants %s, the test %s", got, boltVersion)
+	}
+	if got := lock.Packages["node_modules/@slack/bolt"].Version; got != boltVersion {
+		t.Errorf("package-lock.json has %s, the test wants %s", got, boltVersion)
+	}
+	for name, p := range lock.Packages {
+		if name != "" && (!strings.HasPrefix(p.Integrity, "sha512-") || p.Resolved != "") {
+			t.Errorf("package-lock.json: %s must have an integrity hash and name no registry", name)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ type envelope struct {
 	acks     int
 	late     bool
 	lost     bool
+	dropped  bool // by DropQueued
 	stolen   bool // somebody else on the same token got it
 	timer    *time.Timer
 	onAnswer func(json.RawMessage) // with the lock held
@@ -169,7 +170,7 @@ func (s *Server) DropQueued() int {
 	defer s.mu.Unlock()
 	n := len(s.queued)
 	for _, e := range s.queued {
-		e.lost = true
+		e.lost, e.dropped = true, true
 	}
 	s.queued = nil
 	s.notify()

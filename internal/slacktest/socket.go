@@ -18,6 +18,9 @@ const maxSockets = 10
 // maxFrame is the largest frame that Slack takes from a client; it closes with 1009 on a larger one.
 const maxFrame = 20480
 
+// leastPatience is how long a socket may be silent however short the time between pings: test machines are busy.
+const leastPatience = 2 * time.Second
+
 // Link is how sockets behave. The zero value is a good day.
 type Link struct {
 	Status        int           // HTTP status in place of the upgrade
@@ -195,7 +198,7 @@ func (s *Server) ping(k *socket) {
 	if k.closing || !slices.Contains(s.sockets, k) {
 		return
 	}
-	if time.Since(k.heardAt) > 3*s.opt.PingEvery && !s.link.NoPings {
+	if time.Since(k.heardAt) > max(3*s.opt.PingEvery, leastPatience) && !s.link.NoPings {
 		k.open = false
 		k.push(frame{do: func(k *socket) { _ = k.conn.UnderlyingConn().Close() }})
 		s.notify()

@@ -118,6 +118,25 @@ func TestEventsWaitForASocketAndCommandsFail(t *testing.T) {
 	}
 }
 
+func TestWhatWaitedTooLongIsGone(t *testing.T) {
+	t.Parallel()
+	a := start(t, soon)
+	a.join()
+	said := must[slacktest.Sent](t)(a.Say("U0ALICE", "", "anybody there?"))
+	if n := a.DropQueued(); n != 2 {
+		t.Errorf("%d were dropped", n)
+	}
+	if _, err := a.AwaitAck(a.deadline(), said.Envelope); err == nil {
+		t.Error("it was dropped, and AwaitAck does not say so")
+	}
+	if got := a.Truth(); got.Dropped != 2 || got.Lost != 0 || got.Pending != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := a.ok("conversations.history", "channel", a.Channel())["messages"].([]any); len(got) != 1 {
+		t.Errorf("history still has it: %v", got)
+	}
+}
+
 func TestWhatASocketMeets(t *testing.T) {
 	t.Parallel()
 	warning := []string{"disconnect warning", "disconnect refresh_requested", "end"}

@@ -11,6 +11,7 @@ type Truth struct {
 	Acked       int
 	Pending     int // neither acked nor given up
 	Lost        int // given up
+	Dropped     int // by DropQueued
 	Stolen      int // acked by somebody else on the same token
 	Redelivered int // sent again, however often
 	AckedTwice  int // which is right for one that was sent twice
@@ -34,6 +35,8 @@ func (s *Server) Truth() Truth {
 		case e.ack != nil:
 			t.Acked++
 			acked = append(acked, e.firstAt.Add(e.ack.After))
+		case e.dropped:
+			t.Dropped++
 		case e.lost:
 			t.Lost++
 		default:
