@@ -75,6 +75,10 @@ func (in *intake) wrapped(o object) error {
 // missing, omnigent#4425).
 var forbidden = []string{"bot_id", "app_id", "bot_profile", "workflow_id", "username", "edited", "hidden"}
 
+// worded are the fields of a message that are strings if they are there at all. One that is not shows that we do not
+// understand what Slack means by it.
+var worded = []string{"bot_id", "app_id", "workflow_id", "username", "subtype", "text", "thread_ts", "team", "user_team", "source_team"}
+
 // said checks that a person said this, in our workspace: a live event, or an item of the history, which has fewer fields.
 // It does not check whether that person may do anything: the core does.
 func (in *intake) said(ev object) error {
@@ -89,6 +93,11 @@ func (in *intake) said(ev object) error {
 			return refuse("a message with " + key)
 		}
 	}
+	for _, key := range worded {
+		if ev.wrong(key) {
+			return refuse(key + " is no string")
+		}
+	}
 	for _, key := range []string{"team", "user_team", "source_team"} {
 		if ev.other(key, in.team) {
 			return refuse(key + " is another workspace")
@@ -99,9 +108,6 @@ func (in *intake) said(ev object) error {
 	}
 	switch ev.text("subtype") {
 	case "":
-		if ev.set("subtype") {
-			return refuse("a subtype that is no string")
-		}
 	case "file_share": // a photo of a screen, with words; the words count
 	case "thread_broadcast":
 		return refuseAloud("thread_broadcast", "I do not act on a reply that is also sent to the channel. Say it again in the thread alone.")

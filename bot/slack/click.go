@@ -66,6 +66,8 @@ func (in *intake) pressed(o object, m *bot.Message) error {
 			return refuse("a click in another channel")
 		case said.other("bot_id", in.bot) || said.other("app_id", in.app):
 			return refuse("a button that another app made")
+		case said.other("ts", box.text("message_ts")):
+			return refuse("a click on two messages")
 		}
 		m.Card = box.text("message_ts")
 		thread := box.text("thread_ts")

@@ -44,6 +44,12 @@ func (o object) set(key string) bool {
 	}
 }
 
+// wrong says that a field has a value that is no string.
+func (o object) wrong(key string) bool {
+	var s *string
+	return o[key] != nil && json.Unmarshal(o[key], &s) != nil
+}
+
 // other says that a field has a value, and another one than want.
 func (o object) other(key, want string) bool { return o.set(key) && o.text(key) != want }
 

@@ -30,6 +30,7 @@ type Options struct {
 
 // Chat is a [bot.Chat].
 type Chat struct {
+	*sender
 	opt    Options
 	home   home
 	web    *web
@@ -102,9 +103,4 @@ func (c *Chat) intake(ctx context.Context, handle func(context.Context, bot.Mess
 		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: make(chan struct{}, 1),
 		handle: handle, post: c.Post, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, pace: c.pace, log: c.opt.Log, ctx: ctx,
 	}
-}
-
-// Post says nothing yet.
-func (c *Chat) Post(context.Context, bot.Place, bot.Text) (string, error) {
-	return "", &bot.Fatal{Reason: "slack: cannot say anything yet"}
 }

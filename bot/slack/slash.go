@@ -20,6 +20,8 @@ func (in *intake) slash(o object, e envelope) (bot.Message, error) {
 		return m, refuse("another command")
 	case !userPattern.MatchString(user) || o.text("trigger_id") == "":
 		return m, refuse("a command from nobody")
+	case o.wrong("text"):
+		return m, refuse("a text that is no string")
 	case o.text("channel_id") != in.channel:
 		return m, refuseAloud("a command from another conversation", "I serve one channel only: type this in <#"+in.channel+">. Nothing was done.")
 	}

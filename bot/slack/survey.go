@@ -49,7 +49,8 @@ func newSurvey(opt Options) *survey {
 }
 
 func (s *survey) chat() *Chat {
-	return &Chat{opt: s.opt, home: s.home, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
+	out := newSender(newClient(s.opt.BotToken, s.opt.APIURL), s.opt.Channel, s.opt.Log)
+	return &Chat{sender: out, opt: s.opt, home: s.home, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
 }
 
 // needed lists what serving needs, in order: each stands on those before it.
