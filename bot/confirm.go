@@ -254,7 +254,7 @@ func names(people []auth.Person) string {
 
 func usedText(err error, c store.Confirmation) string {
 	switch {
-	case errors.Is(err, store.ErrExpired):
+	case errors.Is(err, store.ErrExpired) || c.Outcome == store.Expired:
 		return "That confirmation has expired; nothing was done. Type `" + again(pve.Verb(c.Verb)) + "` if you still want it."
 	case errors.Is(err, store.ErrUsed):
 		return "That confirmation was answered already; nothing more was done."

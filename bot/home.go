@@ -3,6 +3,7 @@ package bot
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,18 +13,19 @@ import (
 	"bgbot/pve"
 )
 
-// visit is how often somebody's page was drawn, and when last.
+// visit is how often somebody's page was drawn, when last, and with which note.
 type visit struct {
 	count int
 	at    time.Time
+	note  string
 }
 
-// pageLife is for how long after it was opened a page is thought to be looked at.
+// pageLife is for how long after it was drawn a page is thought to be looked at.
 const pageLife = 10 * time.Minute
 
 // home draws somebody's page: at once with what is known, and again when the host has answered. A note stands on top.
 func (b *Bot) home(who auth.Person, note string) {
-	visit := b.visit(who)
+	visit := b.visit(who, note)
 	news := b.inquire()
 	b.draw(who, b.page(who.Chat, note, facts{late: true}))
 	f := <-news
@@ -33,10 +35,10 @@ func (b *Bot) home(who auth.Person, note string) {
 }
 
 // visit notes that somebody's page is drawn.
-func (b *Bot) visit(who auth.Person) visit {
+func (b *Bot) visit(who auth.Person, note string) visit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.visits[who] = visit{count: b.visits[who].count + 1, at: time.Now()}
+	b.visits[who] = visit{count: b.visits[who].count + 1, at: time.Now(), note: note}
 	return b.visits[who]
 }
 
@@ -46,18 +48,15 @@ func (b *Bot) last(who auth.Person) visit {
 	return b.visits[who]
 }
 
-// redraw shows a change on the pages that were opened lately.
+// redraw shows a new card, or what came of a change, on the pages that were drawn lately.
 func (b *Bot) redraw() {
 	b.mu.Lock()
-	var open []auth.Person
-	for who, v := range b.visits {
-		if time.Since(v.at) < pageLife {
-			open = append(open, who)
-		}
-	}
+	visits := maps.Clone(b.visits)
 	b.mu.Unlock()
-	for _, who := range open {
-		b.start(func() { b.home(who, "") })
+	for who, v := range visits {
+		if time.Since(v.at) < pageLife {
+			b.start(func() { b.home(who, v.note) })
+		}
 	}
 }
 
