@@ -1,7 +1,7 @@
 package slack
 
 import (
-	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -144,7 +144,7 @@ func (in *intake) may(user string) error {
 }
 
 // message decodes a message. If it returns an error, the place and the person are still those to whom to say it.
-func (in *intake) message(_ context.Context, wrapper, ev object) (bot.Message, error) {
+func (in *intake) message(wrapper, ev object) (bot.Message, error) {
 	m := bot.Message{}
 	switch {
 	case ev.text("channel") != in.channel:
@@ -159,7 +159,7 @@ func (in *intake) message(_ context.Context, wrapper, ev object) (bot.Message, e
 // utterance decodes a message that is known to stand in our channel.
 func (in *intake) utterance(ev object) (bot.Message, error) {
 	err := in.said(ev)
-	if r, told := err.(*refusal); err != nil && (!told || r.say == "") {
+	if r, ok := errors.AsType[*refusal](err); ok && r.say == "" {
 		return bot.Message{}, err
 	}
 	ts, thread := ev.text("ts"), ev.text("thread_ts")

@@ -71,7 +71,7 @@ func (in *intake) catchUp(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if err := pauseFor(ctx, time.Until(busy)); err != nil {
+		if pauseFor(ctx, time.Until(busy)) != nil {
 			return
 		}
 		since, until, gap := in.gaps.open()
@@ -157,8 +157,8 @@ const readBackAtMost = 24 * time.Hour
 // readBack hands the core everything that people on the allowlist said between the mark and upTo and that did not arrive,
 // the oldest first, and moves the mark when the core has it all. What arrives twice the core knows by its ID.
 func (in *intake) readBack(ctx context.Context, upTo time.Time) (found int, err error) {
-	if err := in.channelState.bar(); err != nil {
-		return 0, nil //nolint:nilerr // nobody acts there now; whoever opens it again asks for a reading back
+	if in.channelState.bar() != nil {
+		return 0, nil // nobody acts there now; whoever opens it again asks for a reading back
 	}
 	mark := stamp(upTo.Add(in.clock.skew()))
 	said, err := in.unread(ctx, in.ledger.since())
@@ -174,7 +174,7 @@ func (in *intake) readBack(ctx context.Context, upTo time.Time) (found int, err 
 		if no, ok := errors.AsType[*refusal](err); ok && no.later {
 			return found, err // nobody is passed over only because Slack does not answer
 		}
-		if err != nil || !in.people.listed(m.From.ID) || in.ledger.has(m.ID) {
+		if err != nil || !in.people.listed(m.From.ID) || in.ledger.done(m.ID) {
 			continue
 		}
 		m.Missed = true

@@ -98,12 +98,12 @@ func TestADeafSocketIsNoticedByReadingBack(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.SetLink(slacktest.Link{Deaf: true})
-	s.run(func(p *pace) { p.readBack = time.Second }) // the first reading back is that of the connection
+	s.run(func(p *pace) { p.readBack = 20 * time.Millisecond })
 	s.says(operator, "", "can you hear me?")
 	if m := s.hears("can you hear me?"); !m.Missed {
 		t.Errorf("got %+v", m)
 	}
-	s.notes("Slack had not delivered 1 message to me; recovered by reading back.")
+	s.core.await(t, "a notice", func(m bot.Message) bool { return strings.Contains(m.Notice, "1 message") })
 }
 
 // Reading back meets Slack's limits and faults, waits as told, and loses nothing.
@@ -215,7 +215,7 @@ func TestTheLedgerStaysSmallAndSurvives(t *testing.T) {
 	if got, want := again.since(), at(-overlap); got != want {
 		t.Errorf("reads since %s, want %s", got, want)
 	}
-	if !again.has(at(0)) || again.has(at(-2*time.Minute)) || len(again.threads()) != threadsKept || slices.Contains(again.threads(), at(-30*time.Hour)) {
+	if !again.done(at(0)) || again.done(at(-2*time.Minute)) || len(again.threads()) != threadsKept || slices.Contains(again.threads(), at(-30*time.Hour)) {
 		t.Errorf("kept %s", kept)
 	}
 	if len(kept) > 2000 {

@@ -48,6 +48,12 @@ func (c *channel) learn(is condition, at time.Time) (was condition) {
 	return was
 }
 
+func (c *channel) now() condition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.is
+}
+
 // bar is an error while nobody may act in the channel, whoever they are. What Slack said counts as long as it does of
 // [people].
 func (c *channel) bar() error {
@@ -105,6 +111,9 @@ func askChannel(ctx context.Context, w *web, h home) (is condition, private bool
 // turn notes what the channel is and tells whom it concerns. In a channel that we may still write to, that is the
 // channel; else it is the log alone.
 func (in *intake) turn(ctx context.Context, is condition, at time.Time) {
+	if is == usable && in.channelState.now() == shared {
+		in.ledger.skip(in.clock.now()) // what was said while others could write stays unsaid; first, or a reading back takes it
+	}
 	was := in.channelState.learn(is, at)
 	if was == is {
 		return
@@ -115,9 +124,8 @@ func (in *intake) turn(ctx context.Context, is condition, at time.Time) {
 	case is == shared:
 		in.notice(ctx, id, "⚠️ This channel "+string(is)+", so I act on nothing here, whoever says it. "+mends[is])
 	case is != usable:
-		in.log.ErrorContext(ctx, "nobody can reach the bot: the channel "+string(is), "mend", mends[is])
+		in.log.ErrorContext(ctx, "nobody can reach the bot in its channel", "channel", string(is), "mend", mends[is])
 	case was == shared:
-		in.ledger.skip(in.clock.now()) // what was said while others could write stays unsaid
 		in.notice(ctx, id, "✅ This channel belongs to this workspace alone again: I act on what is said from now on.")
 	default:
 		in.gap(ctx, time.Now())
@@ -142,7 +150,7 @@ func (in *intake) watch(ctx context.Context, complete bool) error {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if err := pauseFor(ctx, time.Until(last.Add(in.pace.lookGap))); err != nil {
+		if pauseFor(ctx, time.Until(last.Add(in.pace.lookGap))) != nil {
 			return nil
 		}
 		last = time.Now()

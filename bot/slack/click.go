@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -104,7 +105,7 @@ func (in *intake) respond(ctx context.Context, address, text string) {
 func (in *intake) postTo(ctx context.Context, address string, body any) error {
 	u, err := url.Parse(address)
 	if err != nil || !in.ofSlack(u) {
-		return fmt.Errorf("response_url is no address of Slack's")
+		return errors.New("response_url is no address of Slack's")
 	}
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -112,12 +113,12 @@ func (in *intake) postTo(ctx context.Context, address string, body any) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(data))
 	if err != nil {
-		return fmt.Errorf("response_url is no address")
+		return errors.New("response_url is no address")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := in.web.http.Do(req)
 	if err != nil {
-		if wrong, ok := err.(*url.Error); ok { // it repeats the address, which is good for posting as us
+		if wrong, ok := errors.AsType[*url.Error](err); ok { // it repeats the address, which is good for posting as us
 			err = wrong.Err
 		}
 		return fmt.Errorf("response_url: %w", err)

@@ -19,13 +19,13 @@ func (in *intake) event(ctx context.Context, o object) (bot.Message, error) {
 	ev := o.in("event")
 	switch kind := ev.text("type"); kind {
 	case "message":
-		return in.message(ctx, o, ev)
+		return in.message(o, ev)
 	case "app_home_opened":
 		return in.homeOpened(ev)
 	case "agent_session_stopped":
 		return in.stopped(ev)
 	case "member_joined_channel":
-		return in.joined(ctx, ev)
+		return in.joined(ev)
 	case "channel_shared":
 		if ev.text("channel") == in.channel {
 			in.turn(ctx, shared, time.Time{})
@@ -75,7 +75,7 @@ func (in *intake) stopped(ev object) (bot.Message, error) {
 }
 
 // joined announces who came into the channel and is not on the allowlist: from now on they read everything.
-func (in *intake) joined(_ context.Context, ev object) (bot.Message, error) {
+func (in *intake) joined(ev object) (bot.Message, error) {
 	user := ev.text("user")
 	switch {
 	case ev.text("channel") != in.channel:

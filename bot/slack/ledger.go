@@ -71,11 +71,11 @@ func (l *ledger) took(m bot.Message) {
 	l.dirty = true
 }
 
-// has says that the core has a message.
-func (l *ledger) has(ts string) bool {
+// done says that a message needs no reading: the core has it, or it was said when nobody could act.
+func (l *ledger) done(ts string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.s.Taken[ts]
+	return l.s.Taken[ts] || ts < l.s.From
 }
 
 // since is the mark, less what Slack may show late.

@@ -2,6 +2,7 @@ package slack
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -20,7 +21,7 @@ func objectFrom(raw []byte) (object, error) {
 		return nil, fmt.Errorf("no JSON object: %w", err)
 	}
 	if o == nil {
-		return nil, fmt.Errorf("no JSON object, but null")
+		return nil, errors.New("no JSON object, but null")
 	}
 	return o, nil
 }

@@ -42,7 +42,7 @@ type record struct {
 const trusted = 30 * time.Minute
 
 func newPeople(w *web, team string, ids []string, log *slog.Logger) *people {
-	return &people{web: w, team: team, ids: ids, log: log, known: map[string]record{}, names: map[string]string{}}
+	return &people{web: w, team: team, ids: slices.Compact(slices.Sorted(slices.Values(ids))), log: log, known: map[string]record{}, names: map[string]string{}}
 }
 
 // listed says that the core may let this person act.

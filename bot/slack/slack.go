@@ -45,7 +45,7 @@ type pace struct {
 	look      time.Duration // how often Slack is asked what the channel and the people are
 	lookAgain time.Duration // after a failure
 	lookGap   time.Duration // between two looks, whatever asks for them
-	readBack  time.Duration // how often the channel is read back though nothing seems wrong
+	readBack  time.Duration // how often the channel is read back though nothing seems wrong; what is two minutes old is not run any more
 	grace     time.Duration // for what is on its way when it is read back
 	keep      time.Duration // how often the ledger is kept when it has changed
 	alive     time.Duration // how exactly a later process knows when this one was connected
@@ -54,7 +54,7 @@ type pace struct {
 
 var slackPace = pace{
 	look: 4 * time.Minute, lookAgain: 30 * time.Second, lookGap: 2 * time.Second,
-	readBack: 5 * time.Minute, grace: 10 * time.Second, keep: time.Second, alive: time.Minute,
+	readBack: 90 * time.Second, grace: 10 * time.Second, keep: time.Second, alive: time.Minute,
 }
 
 // httpLimit is how long one call to the Web API may take; slack-go's own client has no limit, and a black hole would

@@ -23,7 +23,11 @@ func (in *intake) slash(o object, e envelope) (bot.Message, error) {
 	case o.wrong("text"):
 		return m, refuse("a text that is no string")
 	case o.text("channel_id") != in.channel:
-		return m, refuseAloud("a command from another conversation", "I serve one channel only: type this in <#"+in.channel+">. Nothing was done.")
+		where := ""
+		if in.people.listed(user) { // nobody else has to know where it is
+			where = ": type this in <#" + in.channel + ">"
+		}
+		return m, refuseAloud("a command from another conversation", "I serve one channel only"+where+". Nothing was done.")
 	}
 	m.ID = "command/" + o.text("trigger_id") + "/" + user
 	if e.Attempt > 0 {

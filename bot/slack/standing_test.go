@@ -35,8 +35,9 @@ func TestACommandIsRefusedInWordsThatOneSees(t *testing.T) {
 		before  func(*intake)
 		want    string
 	}{
-		"elsewhere": {payload: typedCommand().with(fields{"channel_id": "C0OTHER"}), want: "I serve one channel only: type this in <#C0INCIDENT>. Nothing was done."},
-		"late":      {payload: typedCommand(), attempt: 1, want: late},
+		"elsewhere":            {payload: typedCommand().with(fields{"channel_id": "C0OTHER"}), want: "I serve one channel only: type this in <#C0INCIDENT>. Nothing was done."},
+		"a stranger elsewhere": {payload: typedCommand().with(fields{"channel_id": "C0OTHER", "user_id": stranger}), want: "I serve one channel only. Nothing was done."},
+		"late":                 {payload: typedCommand(), attempt: 1, want: late},
 		"a guest on the allowlist": {payload: typedCommand(), before: func(in *intake) {
 			in.people.known[operator] = record{barred: "is a guest's (is_restricted)", at: time.Now()}
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -42,10 +43,18 @@ func newSurvey(opt Options) *survey {
 	if opt.APIURL == "" {
 		opt.APIURL = slackAPI
 	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
 	return &survey{
 		opt: opt, home: home{channel: opt.Channel}, state: &channel{},
-		web: &web{url: opt.APIURL, token: opt.BotToken, http: &http.Client{Timeout: httpLimit}, clock: &clock{}},
+		web: &web{url: opt.APIURL, token: opt.BotToken, http: readClient(), clock: &clock{}},
 	}
+}
+
+// readClient gives the token to nobody but whom it was told, whatever answer comes.
+func readClient() *http.Client {
+	return &http.Client{Timeout: httpLimit, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func (s *survey) chat() *Chat {

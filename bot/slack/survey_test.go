@@ -122,7 +122,7 @@ func TestTheDoctorExplainsEachPiece(t *testing.T) {
 		{"slack.bot_token", "bgbot in the workspace testing (T0TESTING); scopes chat:write commands files:write groups:history groups:read users:read", Good},
 		{"app", "A0BGBOTAPP", Good},
 		{"slack.channel", "private, and the bot is in it", Good},
-		{"auth.slack", "U0OPERATOR operator; U0COLLEAGUE colleague", Good},
+		{"auth.slack", "U0COLLEAGUE colleague; U0OPERATOR operator", Good},
 		{"slack.app_token", "connects; no other program uses this token", Good},
 		{"clock", "right", Good},
 	}
@@ -135,7 +135,7 @@ func TestTheDoctorExplainsEachPiece(t *testing.T) {
 	s.Archive(s.Channel(), true)
 	sick := slices.Clone(healthy)
 	sick[3] = Finding{"slack.channel", "slack.channel (C0INCIDENT) is archived. Unarchive it, or set slack.channel to another one.", Wrong}
-	sick[4] = Finding{"auth.slack", "U0OPERATOR operator; U0COLLEAGUE colleague may not act: the account is a guest's (is_restricted)", Doubtful}
+	sick[4] = Finding{"auth.slack", "U0COLLEAGUE colleague may not act: the account is a guest's (is_restricted); U0OPERATOR operator", Doubtful}
 	sick[5] = Finding{"slack.app_token", "connects; 2 other connections on this token are open. One is bgbot's own if it is serving now; more would take messages away from it", Doubtful}
 	if got := Check(t.Context(), s.options()); !slices.Equal(got, sick) {
 		t.Errorf("got  %+v\nwant %+v", got, sick)
