@@ -17,6 +17,9 @@ const (
 	linkWarning  = "warning"
 )
 
+// switchedOff is what waiting cannot mend.
+const switchedOff = "slack: Socket Mode is switched off for this app. Switch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
+
 // lifeUsed is the part of its announced life after which a socket is replaced.
 const lifeUsed = 0.9
 
@@ -75,9 +78,8 @@ func (l *link) part(s *socket, reason string) {
 	case linkTooMany:
 		l.crowd()
 	case linkDisabled:
-		const text = "slack: Socket Mode is switched off for this app. Switch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
-		l.say(text)
-		l.end(&bot.Fatal{Reason: text})
+		l.say(switchedOff)
+		l.end(&bot.Fatal{Reason: switchedOff})
 	}
 	select {
 	case <-s.leaving: // refresh_requested after warning

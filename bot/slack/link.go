@@ -110,7 +110,7 @@ func newLink(o linkOptions) *link {
 	return &link{
 		token: o.appToken, apiURL: o.apiURL, http: &client, log: o.log, timing: o.timing,
 		queue: make(chan envelope, linkQueue), news: make(chan string, 16), owed: make(chan struct{}, 1),
-		sockets: map[*socket]bool{}, started: time.Now(),
+		sockets: map[*socket]bool{}, started: time.Now(), end: func(error) {},
 	}
 }
 
@@ -215,9 +215,11 @@ func (l *link) connect(ctx context.Context) (*socket, error) {
 	case <-s.greeted:
 		return s, nil
 	case <-s.leaving:
-		err = fmt.Errorf("socket: slack ended it before hello: %s", s.reason)
-		if s.reason == linkTooMany { // the pause must be the longest here too
+		switch err = fmt.Errorf("socket: slack ended it before hello: %s", s.reason); s.reason {
+		case linkTooMany: // the pause must be the longest here too
 			err = errors.Join(err, &bot.Busy{After: l.timing.most})
+		case linkDisabled:
+			err = &bot.Fatal{Reason: switchedOff}
 		}
 	case <-s.done:
 		err = fmt.Errorf("socket: ended before hello: %w", s.err)

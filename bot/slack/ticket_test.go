@@ -217,3 +217,14 @@ func TestAnAcknowledgementIsOneFrame(t *testing.T) {
 		t.Errorf("the frame begins with % x, want % x", b, want)
 	}
 }
+
+// The doctor connects once, without serving.
+func TestOneConnectionTellsThatSocketModeIsOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, briskly(), quick)
+	r.SetLink(slacktest.Link{Refuse: linkDisabled})
+	_, err := r.link.connect(t.Context())
+	if fatal, ok := errors.AsType[*bot.Fatal](err); !ok || fatal.Reason != switchedOff {
+		t.Errorf("got %v", err)
+	}
+}
