@@ -22,10 +22,10 @@ func button(id string, more object) object {
 
 func actions(elements ...object) object { return object{"type": "actions", "elements": elements} }
 
-func many(n int, make func(int) object) []object {
+func many(n int, each func(int) object) []object {
 	all := []object{}
 	for i := range n {
-		all = append(all, make(i))
+		all = append(all, each(i))
 	}
 	return all
 }

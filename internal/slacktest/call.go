@@ -2,6 +2,7 @@ package slacktest
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"mime"
@@ -187,7 +188,7 @@ func (s *Server) do(c *call) answer {
 		}
 	}
 	a := failed(http.StatusOK, err.Error())
-	if e, ok := err.(*slackError); ok { //nolint:errorlint // it is ours and never wrapped
+	if e, ok := errors.AsType[*slackError](err); ok {
 		maps.Copy(a.object, e.more)
 	}
 	return a

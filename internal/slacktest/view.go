@@ -2,6 +2,7 @@ package slacktest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -83,7 +84,7 @@ func (s *Server) view(c *call) (*View, error) {
 	}
 	blocks, err := s.blocks(string(in.Blocks), maxViewBlocks)
 	if err != nil {
-		if e, ok := err.(*slackError); ok { //nolint:errorlint // it is ours and never wrapped
+		if e, ok := errors.AsType[*slackError](err); ok {
 			e.code = "invalid_arguments"
 		}
 		return nil, err
