@@ -23,7 +23,7 @@ func newClient(token, base string) *slackgo.Client {
 	transport.DialContext = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext
 	transport.TLSHandshakeTimeout = 5 * time.Second
 	transport.ResponseHeaderTimeout = 10 * time.Second
-	options := []slackgo.Option{slackgo.OptionHTTPClient(&http.Client{Transport: transport, Timeout: 30 * time.Second})}
+	options := []slackgo.Option{slackgo.OptionHTTPClient(&http.Client{Transport: lean{transport}, Timeout: 30 * time.Second})}
 	if base != "" {
 		options = append(options, slackgo.OptionAPIURL(strings.TrimRight(base, "/")+"/"))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"log/slog"
 	"time"
 
 	slackgo "github.com/slack-go/slack"
@@ -22,43 +21,45 @@ func mark(key string) slackgo.SlackMetadata {
 	return slackgo.SlackMetadata{EventType: markType, EventPayload: map[string]any{"key": hex.EncodeToString(sum[:12])}}
 }
 
-// recover looks whether the message is there whose answer was lost, and sets its id if it is. It gives Slack time to
-// finish first. Where Slack does not let us read at all, the message is repeated: twice is better than never.
+// recover looks whether the message is there whose answer was lost, and sets its id if it is.
 func (s *sender) recover(ctx context.Context, p bot.Place, key string, t *try) error {
-	timer := time.NewTimer(time.Until(t.lost.Add(s.settle)))
+	want := mark(key).EventPayload["key"]
+	ts, err := s.look(ctx, p, t.lost, t.since, func(m slackgo.Message) bool {
+		return m.Metadata.EventType == markType && m.Metadata.EventPayload["key"] == want
+	})
+	if err != nil {
+		return err
+	}
+	if ts != "" {
+		s.log.InfoContext(ctx, "a message had arrived although its answer was lost", "ts", ts)
+		s.saw(p, ts)
+	}
+	t.ts, t.lost = ts, time.Time{}
+	return nil
+}
+
+// look is the id of the message in p that is newer than since and is the one; empty if none is. It first gives Slack time
+// to finish what it may still be doing. Where Slack does not let us read at all, there is none: twice is better than never.
+func (s *sender) look(ctx context.Context, p bot.Place, lost time.Time, since string, is func(slackgo.Message) bool) (string, error) {
+	timer := time.NewTimer(time.Until(lost.Add(s.settle)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		return classify("chat.postMessage", context.Cause(ctx))
+		return "", classify("chat.postMessage", context.Cause(ctx))
 	}
-	ts, err := s.find(ctx, p, key, t.since)
-	switch code := codeOf(err); {
-	case err == nil:
-	case code == "missing_scope", code == "not_allowed_token_type", code == "unknown_method", code == "thread_not_found":
-		s.log.WarnContext(ctx, "a message whose answer was lost is sent again unseen", "err", classify("conversations.replies", err))
-	default:
-		return classify("conversations.replies", err)
-	}
-	if ts != "" {
-		t.ts = ts
-		s.saw(p, ts)
-		s.log.InfoContext(ctx, "a message had arrived although its answer was lost", slog.String("ts", ts))
-	}
-	t.lost = time.Time{}
-	return nil
-}
-
-// find is the id of the message with this key among those in p that are newer than since; empty if there is none.
-func (s *sender) find(ctx context.Context, p bot.Place, key, since string) (string, error) {
-	want := mark(key).EventPayload["key"]
 	for page, cursor := 0, ""; page < 20; page++ {
 		found, next, err := s.page(ctx, p, since, cursor)
+		switch codeOf(err) {
+		case "missing_scope", "not_allowed_token_type", "unknown_method", "thread_not_found":
+			s.log.WarnContext(ctx, "a message whose answer was lost is sent again unseen", "err", classify("conversations.replies", err))
+			return "", nil
+		}
 		if err != nil {
-			return "", err
+			return "", classify("conversations.replies", err)
 		}
 		for _, m := range found {
-			if m.Metadata.EventType == markType && m.Metadata.EventPayload["key"] == want {
+			if is(m) {
 				return m.Timestamp, nil
 			}
 		}
@@ -69,7 +70,8 @@ func (s *sender) find(ctx context.Context, p bot.Place, key, since string) (stri
 	return "", nil
 }
 
-// page reads some of a thread, the oldest first, or of the channel, the newest first.
+// page reads some of a thread, the oldest first, or of the channel, the newest first. Where nothing is known to be older,
+// the newest page of the channel is enough.
 func (s *sender) page(ctx context.Context, p bot.Place, since, cursor string) (found []slackgo.Message, next string, err error) {
 	if p.Thread != "" {
 		found, _, next, err = s.api.GetConversationRepliesContext(ctx, &slackgo.GetConversationRepliesParameters{
@@ -78,13 +80,13 @@ func (s *sender) page(ctx context.Context, p bot.Place, since, cursor string) (f
 		return found, next, err
 	}
 	h, err := s.api.GetConversationHistoryContext(ctx, &slackgo.GetConversationHistoryParameters{
-		ChannelID: s.channel, Oldest: since, Limit: 200, Cursor: cursor, IncludeAllMetadata: true,
+		ChannelID: s.channel, Oldest: since, Cursor: cursor, Limit: 200, IncludeAllMetadata: true,
 	})
 	if err != nil {
 		return nil, "", err
 	}
-	if since == "" { // nothing that we know of was said before: the newest page is enough
-		return h.Messages, "", nil
+	if since != "" {
+		next = h.ResponseMetaData.NextCursor
 	}
-	return h.Messages, h.ResponseMetaData.NextCursor, nil
+	return h.Messages, next, nil
 }

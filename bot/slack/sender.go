@@ -37,6 +37,7 @@ type try struct {
 	lost   time.Time // when an answer was lost and the message may be there all the same
 	since  string    // what was newest before the first try
 	halved int       // the first part that Slack found too long; -1 for none
+	files  upload
 }
 
 func newSender(api *slackgo.Client, channel string, log *slog.Logger) *sender {
@@ -85,6 +86,9 @@ func (s *sender) Post(ctx context.Context, p bot.Place, t bot.Text) (string, err
 			return "", err
 		}
 	}
+	if err := s.attach(ctx, within(p, whole.ts), whole, t.Files); err != nil {
+		return "", err
+	}
 	s.forget(t.Key)
 	return whole.ts, nil
 }
@@ -114,16 +118,12 @@ func (s *sender) Edit(ctx context.Context, p bot.Place, id string, t bot.Text) e
 func (s *sender) continued(ctx context.Context, p bot.Place, id string, all []message) error {
 	for i := 1; i < len(all); i++ {
 		key := followUp(id, i)
-		if !s.knows(key) { // it may be there from before a restart
-			s.try(key).lost = time.Now().Add(-s.settle)
-			s.try(key).since = id
+		known := s.knows(key)
+		t := s.try(key)
+		if !known { // it may be there from before a restart
+			t.lost, t.since = time.Now().Add(-s.settle), id
 		}
-		err := s.update(ctx, s.try(key).ts, all[i])
-		if s.try(key).ts == "" || isGone(err) {
-			s.try(key).ts = ""
-			err = s.put(ctx, p, key, all[i])
-		}
-		if err != nil {
+		if err := s.again(ctx, p, key, t, all[i]); err != nil {
 			return err
 		}
 	}
@@ -140,11 +140,25 @@ func (s *sender) continued(ctx context.Context, p bot.Place, id string, all []me
 	return nil
 }
 
+// again edits a message behind the first, or posts it where there is none.
+func (s *sender) again(ctx context.Context, p bot.Place, key string, t *try, m message) error {
+	if !t.lost.IsZero() {
+		if err := s.recover(ctx, p, key, t); err != nil {
+			return err
+		}
+	}
+	if t.ts != "" {
+		err := s.update(ctx, t.ts, m)
+		if !isGone(err) {
+			return err
+		}
+		t.ts = ""
+	}
+	return s.put(ctx, p, key, m)
+}
+
 // update edits one message. An answer without an id is a failure whatever else it says.
 func (s *sender) update(ctx context.Context, ts string, m message) error {
-	if ts == "" {
-		return nil
-	}
 	_, got, _, err := s.api.UpdateMessageContext(ctx, s.channel, ts, m.options()...)
 	if err == nil && got == "" {
 		err = errNoID

@@ -6,17 +6,29 @@ import (
 	"unicode/utf16"
 )
 
-// partSize is the most of a body in one message, in UTF-16 units. Slack takes 12,000 characters of markdown in a payload
-// (docs) and has refused whole payloads from 13,172 on (slackapi/bolt-js#2509); escapes and buttons need room as well.
+// partSize is the most of a body in one message. Slack takes 12,000 characters of markdown in a payload (docs) and has
+// refused whole payloads from 13,172 on (slackapi/bolt-js#2509); the buttons are in the payload too.
 const partSize = 11_000
 
-// size counts as a browser does, which is never less than what others mean by characters.
+// size counts s as it stands in the payload: JSON, in which Go escapes more than others, in UTF-16 units, of which there are
+// never fewer than of whatever Slack means by characters.
 func size(s string) int {
 	n := 0
 	for _, r := range s {
-		n += utf16.RuneLen(r)
+		n += weight(r)
 	}
 	return n
+}
+
+func weight(r rune) int {
+	switch {
+	case r == '"', r == '\\', r == '\n', r == '\t':
+		return 2
+	case r == '<', r == '>', r == '&', r < ' ', r == '\u2028', r == '\u2029':
+		return 6
+	default:
+		return utf16.RuneLen(r)
+	}
 }
 
 // line is one line of a body and what is open where it begins.
@@ -26,7 +38,7 @@ type line struct {
 	head  []string // of the table that goes on here
 }
 
-// split cuts markdown into parts of at most most units, each of which is markdown by itself: a code block is closed and
+// split cuts markdown into parts of at most most, each of which is markdown by itself: a code block is closed and
 // opened again with its language, a table gets its head again, a list goes on with its number. It cuts between paragraphs
 // where there are some, else between lines, and only where one line is too long inside of it. Nothing but blank lines and
 // indentation is lost.
@@ -97,7 +109,7 @@ func chopped(body string, most int) []string {
 	return all
 }
 
-var quoted = regexp.MustCompile(`^(?:[ \t]*>){1,20} ?`)
+var quoted = regexp.MustCompile(`^(?:[ \t]{0,3}>){1,9} ?`)
 
 // chop cuts one line into pieces: at a blank, else anywhere but within an entity or an escape.
 func chop(text string, most int) []string {
@@ -107,14 +119,14 @@ func chop(text string, most int) []string {
 	for size(text) > most {
 		end, n := 0, 0
 		for i, r := range text {
-			if n += utf16.RuneLen(r); n > most {
+			if n += weight(r); n > most {
 				break
 			}
 			end = i
 		}
 		if at := strings.LastIndexByte(text[:end], ' '); at > end/2 && at > len(quote) {
 			end = at
-		} else if at := strings.LastIndexAny(text[:end], `&\`); at > end-8 && at > 0 {
+		} else if at := strings.LastIndexAny(text[:end], `&\`); at > end-8 && at > len(quote) {
 			end = at
 		}
 		all = append(all, text[:end])
@@ -127,7 +139,7 @@ func chop(text string, most int) []string {
 func fill(lines []line, most int) (n int, part string) {
 	top, used := opening(lines[0]), 0
 	for _, text := range top {
-		used += size(text) + 1
+		used += size(text) + 2
 	}
 	best, cost := 0, 9
 	for n = 0; n < len(lines); n++ {
@@ -136,7 +148,7 @@ func fill(lines []line, most int) (n int, part string) {
 				best, cost = n, c
 			}
 		}
-		used += size(lines[n].text) + 1
+		used += size(lines[n].text) + 2
 		if used+tail(lines, n) > most && n > 0 {
 			n = best
 			break
@@ -216,7 +228,7 @@ func closer(lines []line, n int) string {
 // tail is the room that the end of a part needs after line n.
 func tail(lines []line, n int) int {
 	if end := closer(lines, n+1); end != "" {
-		return size(end) + 1
+		return size(end) + 2
 	}
 	return 0
 }
