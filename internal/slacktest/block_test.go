@@ -3,6 +3,7 @@ package slacktest_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -14,9 +15,7 @@ func text(kind string, n int) object { return object{"type": kind, "text": strin
 
 func button(id string, more object) object {
 	b := object{"type": "button", "action_id": id, "text": text("plain_text", 5)}
-	for k, v := range more {
-		b[k] = v
-	}
+	maps.Copy(b, more)
 	return b
 }
 
