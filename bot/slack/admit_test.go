@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -147,7 +146,7 @@ func newIntake(t *testing.T) (*intake, *recorder) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	r := newRecorder()
-	w := &web{url: "http://127.0.0.1:1/", http: &http.Client{Timeout: time.Second}, clock: &clock{}}
+	w := newWeb("http://127.0.0.1:1/", "")
 	p := newPeople(w, ourTeam, []string{operator, colleague}, log)
 	for _, id := range p.ids {
 		p.known[id] = record{at: time.Now()}

@@ -46,6 +46,13 @@ func (g *gaps) open() (since, until time.Time, ok bool) {
 	return g.since, g.until, !g.until.IsZero()
 }
 
+// forget closes all of them.
+func (g *gaps) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.since, g.until = time.Time{}, time.Time{}
+}
+
 // close forgets a gap that was read back, unless it has become longer meanwhile.
 func (g *gaps) close(until time.Time) {
 	g.mu.Lock()
@@ -60,7 +67,6 @@ func (g *gaps) close(until time.Time) {
 func (in *intake) catchUp(ctx context.Context) {
 	retry := backoff{least: time.Second, most: time.Minute}
 	found, pause := 0, in.pace.readBack
-	var busy time.Time // until when Slack wants to be left alone, whatever happens
 	for {
 		timer := time.NewTimer(pause)
 		select {
@@ -71,8 +77,9 @@ func (in *intake) catchUp(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if pauseFor(ctx, time.Until(busy)) != nil {
-			return
+		if in.channelState.bar() != nil {
+			pause = in.pace.readBack // nobody acts there now, so nothing was read, and the gap stays open
+			continue
 		}
 		since, until, gap := in.gaps.open()
 		upTo := until // what is said later arrives
@@ -86,9 +93,8 @@ func (in *intake) catchUp(ctx context.Context) {
 				return
 			}
 			pause = max(retry.pause(), time.Second)
-			if limit, ok := errors.AsType[*bot.Busy](err); ok {
-				busy = time.Now().Add(limit.After)
-				pause = max(pause, limit.After)
+			if busy, ok := errors.AsType[*bot.Busy](err); ok {
+				pause = max(pause, busy.After)
 			}
 			in.log.WarnContext(ctx, "the channel could not be read back", "again_in", pause, "err", err)
 			in.look() // perhaps it is archived, or we are out of it
@@ -157,9 +163,6 @@ const readBackAtMost = 24 * time.Hour
 // readBack hands the core everything that people on the allowlist said between the mark and upTo and that did not arrive,
 // the oldest first, and moves the mark when the core has it all. What arrives twice the core knows by its ID.
 func (in *intake) readBack(ctx context.Context, upTo time.Time) (found int, err error) {
-	if in.channelState.bar() != nil {
-		return 0, nil // nobody acts there now; whoever opens it again asks for a reading back
-	}
 	mark := stamp(upTo.Add(in.clock.skew()))
 	said, err := in.unread(ctx, in.ledger.since())
 	if err != nil {

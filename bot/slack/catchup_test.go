@@ -2,6 +2,7 @@ package slack
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -106,11 +107,16 @@ func TestADeafSocketIsNoticedByReadingBack(t *testing.T) {
 	s.core.await(t, "a notice", func(m bot.Message) bool { return strings.Contains(m.Notice, "1 message") })
 }
 
+// wasHere is an earlier process that kept its ledger just now.
+func (s *scene) wasHere() {
+	s.kept["read/"+s.Channel()] = fmt.Sprintf(`{"mark":%q,"alive":%d}`, ago(0), time.Now().Unix())
+}
+
 // Reading back meets Slack's limits and faults, waits as told, and loses nothing.
 func TestReadingBackOutlastsFaults(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	_ = s.run(nil).stop()
+	s.wasHere()
 	s.says(operator, "", "one")
 	s.DropQueued()
 	s.Inject(slacktest.Fault{Methods: []string{"conversations.history"}, Kind: slacktest.RateLimited, RetryAfter: 1, Times: 1})
@@ -119,7 +125,7 @@ func TestReadingBackOutlastsFaults(t *testing.T) {
 	s.hears("one")
 	for _, c := range s.Calls("conversations.history") {
 		if c.Inside {
-			t.Error("asked again inside a Retry-After")
+			t.Errorf("asked again inside a Retry-After: %+v", s.Calls("conversations.history"))
 		}
 	}
 }
@@ -128,13 +134,12 @@ func TestReadingBackOutlastsFaults(t *testing.T) {
 func TestReadingBackTurnsPages(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	_ = s.run(nil).stop()
+	s.wasHere()
 	if _, err := s.Join(s.Channel(), stranger); err != nil {
 		t.Fatal(err)
 	}
 	root := s.says(colleague, "", "first")
-	for range 210 {
-		s.says(stranger, root, "noise")
+	for range 205 {
 		s.says(stranger, "", "noise")
 	}
 	s.says(colleague, root, "last")
@@ -150,7 +155,7 @@ func TestReadingBackTurnsPages(t *testing.T) {
 func TestReadingBackStopsWhereTheCoreDoes(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	_ = s.run(nil).stop()
+	s.wasHere()
 	s.says(operator, "", "one")
 	s.says(operator, "", "two")
 	s.DropQueued()
@@ -222,4 +227,28 @@ func TestTheLedgerStaysSmallAndSurvives(t *testing.T) {
 		t.Errorf("it takes %d bytes", len(kept))
 	}
 	l.keep(t.Context(), func(context.Context, string, string) { t.Error("kept again without a change") }, "key")
+}
+
+// While nobody may act in the channel, nothing is read, and nobody is told that nothing was missed.
+func TestAGapWaitsForTheChannel(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	r := s.run(func(p *pace) { p.look, p.readBack = 10*time.Millisecond, 10*time.Millisecond })
+	if _, err := s.Leave(s.Channel(), s.BotUserID()); err != nil {
+		t.Fatal(err)
+	}
+	s.until("noticing it", func() bool { return r.state.bar() != nil })
+	s.says(operator, "", "where are you?")
+	if _, err := s.Join(s.Channel(), s.BotUserID()); err != nil {
+		t.Fatal(err)
+	}
+	if m := s.hears("where are you?"); !m.Missed {
+		t.Errorf("got %+v", m)
+	}
+	s.core.await(t, "a notice", func(m bot.Message) bool { return strings.Contains(m.Notice, "1 message") })
+	for _, m := range s.core.all() {
+		if strings.Contains(m.Notice, "nothing was missed") {
+			t.Errorf("it said %q", m.Notice)
+		}
+	}
 }

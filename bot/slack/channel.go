@@ -113,6 +113,7 @@ func askChannel(ctx context.Context, w *web, h home) (is condition, private bool
 func (in *intake) turn(ctx context.Context, is condition, at time.Time) {
 	if is == usable && in.channelState.now() == shared {
 		in.ledger.skip(in.clock.now()) // what was said while others could write stays unsaid; first, or a reading back takes it
+		in.gaps.forget()
 	}
 	was := in.channelState.learn(is, at)
 	if was == is {

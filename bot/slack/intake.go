@@ -85,13 +85,15 @@ func (in *intake) take(ctx context.Context, e envelope) (answer []byte, err erro
 	return nil, nil
 }
 
-// took remembers what the core has recorded.
+// took remembers what the core has recorded, of people whose words would be read back.
 func (in *intake) took(e envelope, m bot.Message) {
-	if e.Type == "events_api" {
+	switch {
+	case !in.people.listed(m.From.ID):
+	case e.Type == "events_api":
 		in.ledger.took(m)
-		return
+	default:
+		in.taken.add(m.ID)
 	}
-	in.taken.add(m.ID)
 }
 
 // tell says to the person alone why nothing happens, in the way that the envelope has for that.

@@ -48,13 +48,8 @@ func newSurvey(opt Options) *survey {
 	}
 	return &survey{
 		opt: opt, home: home{channel: opt.Channel}, state: &channel{},
-		web: &web{url: opt.APIURL, token: opt.BotToken, http: readClient(), clock: &clock{}},
+		web: newWeb(opt.APIURL, opt.BotToken),
 	}
-}
-
-// readClient gives the token to nobody but whom it was told, whatever answer comes.
-func readClient() *http.Client {
-	return &http.Client{Timeout: httpLimit, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func (s *survey) chat() *Chat {

@@ -1,24 +1,56 @@
 package slack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"bgbot/bot"
 )
 
 // web asks Slack's Web API what decides who and where we are, and what was said. It reads only, so asking again is safe;
-// it asks once and leaves that to its callers. Answers stay raw, see [object].
+// it asks once and leaves that to its callers. Answers stay raw, see [object]. Inside a Retry-After it does not ask at
+// all, whoever wants to know.
 type web struct {
 	url   string // ends in /
 	token string
 	http  *http.Client
 	clock *clock
+
+	mu     sync.Mutex           // guards silent
+	silent map[string]time.Time // by method: not before this
+}
+
+func newWeb(address, token string) *web {
+	client := &http.Client{
+		Timeout:       httpLimit,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+	}
+	return &web{url: address, token: token, http: client, clock: &clock{}, silent: map[string]time.Time{}}
+}
+
+// busy is the error of a method that may not be called yet, nil if it may.
+func (w *web) busy(method string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if left := time.Until(w.silent[method]); left > 0 {
+		return fmt.Errorf("%s: %w", method, &bot.Busy{After: left})
+	}
+	return nil
+}
+
+// limited notes a rate limit.
+func (w *web) limited(method string, resp *http.Response) error {
+	w.mu.Lock()
+	w.silent[method] = time.Now().Add(cmp.Or(retryAfterOf(resp), noHeader))
+	w.mu.Unlock()
+	return w.busy(method)
 }
 
 // webError is Slack's no to a question.
@@ -61,6 +93,9 @@ func tokenRefused(code string) error {
 
 // ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass.
 func (w *web) ask(ctx context.Context, method string, args url.Values) (object, http.Header, error) {
+	if err := w.busy(method); err != nil {
+		return nil, nil, err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+method, strings.NewReader(args.Encode()))
 	if err != nil {
 		return nil, nil, err
@@ -81,7 +116,7 @@ func (w *web) ask(ctx context.Context, method string, args url.Values) (object, 
 	code := o.text("error")
 	switch fatal := tokenRefused(code); {
 	case resp.StatusCode == http.StatusTooManyRequests, code == "ratelimited":
-		return nil, nil, fmt.Errorf("%s: %w", method, &bot.Busy{After: retryAfterOf(resp)})
+		return nil, nil, w.limited(method, resp)
 	case fatal != nil:
 		return nil, nil, fatal
 	case resp.StatusCode != http.StatusOK:
