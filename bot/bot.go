@@ -229,10 +229,9 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 	}
 	var speakers []auth.Person
 	if c.kind == rerun {
-		if c.arg, speakers = b.recall(m); c.arg == "" {
-			return func() { b.answer(m, "I keep nothing here that could be run again; type it anew.") }
+		if text, who := b.recall(m); text != "" {
+			c, speakers = command{kind: talk, arg: text}, who
 		}
-		c.kind = talk
 	}
 	if c.kind == talk && m.Place.Thread != "" {
 		t, fresh := b.turnAt(m)
@@ -335,7 +334,9 @@ func (b *Bot) act(m Message, c command) {
 	case talk: // in a thread that was opened for it
 		t, fresh := b.turnAt(m)
 		b.talk(m, c.arg, t, fresh)
-	case rerun, notice, nothing:
+	case rerun:
+		b.rerun(m)
+	case notice, nothing:
 	}
 }
 

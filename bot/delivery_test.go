@@ -230,7 +230,7 @@ func TestResultsDoNotWaitForProgress(t *testing.T) {
 
 func TestPostsOfAThreadKeepTheirOrderThroughFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{refuse: func(call int, _ string) error {
+		s := &service{limits: Limits{PostGap: 10 * time.Millisecond, Tick: time.Second}, refuse: func(call int, _ string) error {
 			if call%3 != 0 {
 				return errors.New("502 bad gateway")
 			}

@@ -30,7 +30,7 @@ func (b *Bot) missed(m Message, c command) (act func()) {
 	case c.kind != talk && c.kind != rerun || late <= stillWanted:
 		return nil
 	}
-	b.record(b.work, m.Place, m.From, string(c.act()), "", "missed", m.Text)
+	b.record(b.work, m.Place, m.From, string(auth.Talk), "", outcomeMissed, m.Text)
 	if c.kind == talk && b.keep(m, c.arg) > 1 { // the thread has been told
 		return func() {}
 	}
@@ -68,6 +68,33 @@ func (b *Bot) recall(m Message) (text string, who []auth.Person) {
 	delete(b.kept, m.Place)
 	return strings.Join(lines, "\n"), who
 }
+
+// rerun answers an "again" for which nothing is kept. Where nothing was missed the word is for the agent, as any other.
+func (b *Bot) rerun(m Message) {
+	switch {
+	case m.Place.Thread == "":
+		b.answer(m, "Type `again` in the thread that it is for.")
+	case b.forgot(m.Place):
+		b.answer(m, "What had arrived here was not kept over my restart; type it anew.")
+	default:
+		t, fresh := b.turnAt(m)
+		b.talk(m, m.Text, t, fresh)
+	}
+}
+
+// forgot says that a text of this thread was missed and not run since: a former process kept it.
+func (b *Bot) forgot(p Place) bool {
+	for _, e := range b.Store.Entries(b.work, 500) {
+		here := e.Chat == p.Chat && e.Channel == p.Channel && e.Thread == p.Thread
+		if here && e.Act == string(auth.Talk) && e.Outcome != "refused" {
+			return e.Outcome == outcomeMissed
+		}
+	}
+	return false
+}
+
+// outcomeMissed is how a text is recorded that came too late.
+const outcomeMissed = "missed"
 
 // tooLate refuses what must not run late.
 func (b *Bot) tooLate(m Message, c command) {

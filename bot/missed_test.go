@@ -26,11 +26,28 @@ func TestWhatWasSaidLongAgoIsRunOnlyWhenAskedForAgain(t *testing.T) {
 	}
 	i.phone.says(t, "⌛", 1)
 
-	i.types("again")
-	said := i.shows("I keep nothing here that could be run again; type it anew\\.$")
-	if said.Only != operator.ID {
-		t.Errorf("that is said to %q", said.Only)
+	i.types("again") // to the agent, as nothing is missed any more
+	i.waits("a second answer", func() bool { return i.phone.count("🤖 I looked") == 2 })
+	if !strings.Contains(i.prompts(), "[operator]: again") {
+		t.Errorf("the agent was told %s", i.prompts())
 	}
+}
+
+func TestWhatWasMissedBeforeARestartHasToBeTypedAnew(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(7 * time.Minute)})
+	i.shows("⌛ This arrived")
+	i.Bot.mu.Lock() // as a new process begins
+	clear(i.kept)
+	i.Bot.mu.Unlock()
+	i.types("again")
+	said := i.shows("What had arrived here was not kept over my restart; type it anew\\.$")
+	if said.Only != operator.ID || i.prompts() != "" {
+		t.Errorf("that is said to %q, and the agent was told %q", said.Only, i.prompts())
+	}
+	i.types("devvm is frozen")
+	i.shows("🤖 I looked")
 }
 
 func TestWhatWasSaidJustNowIsRun(t *testing.T) {

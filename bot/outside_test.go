@@ -105,7 +105,7 @@ func TestWhatNeedsNoThreadIsAnsweredWhereItWasTyped(t *testing.T) {
 		{operator, "/vm confirm 4F7Q", "There is no open confirmation like that here"},
 		{operator, "model opus", "Type `model NAME` in the thread that it is for.$"},
 		{operator, "stop", "No turn of the agent runs in this thread"},
-		{operator, "again", "I keep nothing here that could be run again"},
+		{operator, "again", "Type `again` in the thread that it is for.$"},
 		{stranger, "/vm status", `You may not do that here: phone:U9 is not on the allowlist \(auth\.phone\)\.$`},
 	} {
 		i.hears(Message{Text: c.text, Place: outside, From: c.who})

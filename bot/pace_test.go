@@ -280,3 +280,71 @@ func TestWhatIsSaidGoesBeforeProgress(t *testing.T) {
 		}
 	})
 }
+
+func TestAClockGivesWayToNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{limits: budgeted}
+		d := delivers(s)
+		began := time.Now()
+		clock := d.show(t.Context(), place("clock"), 0, func() []Text { return []Text{{Body: fmt.Sprintf("clock %d", time.Since(began)/time.Second)}} }, nil)
+		passes(20 * time.Second)
+		alone := len(s.edits)
+		runs(t.Context(), d, 4, 3*time.Minute)
+		var seen []time.Time
+		for _, e := range s.edits {
+			if strings.HasPrefix(e.body, "clock") {
+				seen = append(seen, e.at)
+			}
+		}
+		clock.close()
+		if alone != 3 {
+			t.Errorf("a clock that is alone was drawn %d times in 20 s, want each 5 s", alone)
+		}
+		if n := len(seen) - alone; n < 4 || n > 6 {
+			t.Errorf("among four busy threads the clock was drawn %d times in 3 min, want each half a minute or so", n)
+		}
+		for i := range seen[1:] {
+			if gap := seen[i+1].Sub(seen[i]); gap > 50*time.Second {
+				t.Errorf("the clock stood still for %s", gap)
+			}
+		}
+	})
+}
+
+func TestEditsOfOneMessageFollowEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{limits: budgeted}
+		s.limits.EditGap = 10 * time.Millisecond
+		d := delivers(s)
+		id, err := d.post(t.Context(), place("a"), Text{Body: "card"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() { _ = d.settle(t.Context(), place("a"), id, Text{Body: fmt.Sprint(i)}) })
+			synctest.Wait()
+		}
+		wg.Wait()
+		if s.crossed || s.thread[0] != "4" {
+			t.Errorf("two edits at once: %v; the card says %q", s.crossed, s.thread[0])
+		}
+	})
+}
+
+func TestALimitEndsTheQuickBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{limits: budgeted, refuse: func(call int, _ string) error {
+			if call == 2 { // the first edit
+				return &Busy{After: 3 * time.Second}
+			}
+			return nil
+		}}
+		runs(t.Context(), delivers(s), 1, 20*time.Second)
+		for i := range s.began[2 : len(s.began)-1] {
+			if gap := s.began[i+2].Sub(s.began[i+1]); gap < 1500*time.Millisecond {
+				t.Errorf("an edit %s after the one before it, though the service had asked for less", gap)
+			}
+		}
+	})
+}
