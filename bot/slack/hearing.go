@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -81,10 +82,8 @@ func (l *link) part(s *socket, reason string) {
 		l.say(switchedOff)
 		l.end(&bot.Fatal{Reason: switchedOff})
 	}
-	select {
-	case <-s.leaving: // refresh_requested after warning
-	default:
-		s.reason = reason
+	if s.parting() == "" { // refresh_requested follows a warning
+		s.reason = cmp.Or(reason, "no reason given")
 		close(s.leaving)
 	}
 }
@@ -117,7 +116,7 @@ func (l *link) lost(s *socket) {
 	delete(l.sockets, s)
 	l.ghosts = append(l.ghosts, time.Now())
 	if heard {
-		l.deafen(time.Unix(0, s.heard.Load()))
+		l.deafen(s.heardAt())
 	}
 }
 
@@ -227,7 +226,7 @@ func (l *link) silence() time.Duration {
 		last = l.started
 	}
 	for s := range l.sockets {
-		if at := time.Unix(0, s.heard.Load()); at.After(last) {
+		if at := s.heardAt(); at.After(last) {
 			last = at
 		}
 	}

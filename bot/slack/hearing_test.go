@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,24 @@ func TestAcceptThenDisconnectIsNoHotLoop(t *testing.T) {
 			const crowd = "Slack has ended a connection because the app has too many of them. Other programs on the same app token (slack.app_token_file) must be ended; I try again more slowly."
 			if got := strings.Count(said, crowd); reason == linkTooMany && got != 1 || reason != linkTooMany && got != 0 {
 				t.Errorf("told %d times: %s", got, said)
+			}
+		})
+	}
+}
+
+// Also a socket that was healthy: an app with too many of them must not ask for the next one at once.
+func TestTooManyMeansTheLongestPause(t *testing.T) {
+	t.Parallel()
+	for n := range 3 { // the reason and the end of the socket come at once, and the reason is what counts
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, briskly(), quick).open(t)
+			<-time.After(quick.healthy)
+			r.Disrupt(slacktest.TooMany)
+			began := time.Now()
+			r.until(t, "it is connected again", func() bool { return len(r.gaps) == 2 })
+			if took := time.Since(began); took < quick.most*2/3 {
+				t.Errorf("connected again after %s", took)
 			}
 		})
 	}

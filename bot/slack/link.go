@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,12 +182,12 @@ func (l *link) outlast(ctx context.Context, s *socket, pace *backoff) {
 	select {
 	case <-announced:
 	case <-s.leaving:
-		why = s.reason
 	case <-s.done:
 		why = s.err.Error()
 	case <-ctx.Done():
 		return
 	}
+	why = cmp.Or(s.parting(), why)
 	age := time.Since(began)
 	if age >= l.timing.healthy {
 		pace.reset()
@@ -215,12 +216,6 @@ func (l *link) connect(ctx context.Context) (*socket, error) {
 	case <-s.greeted:
 		return s, nil
 	case <-s.leaving:
-		switch err = fmt.Errorf("socket: slack ended it before hello: %s", s.reason); s.reason {
-		case linkTooMany: // the pause must be the longest here too
-			err = errors.Join(err, &bot.Busy{After: l.timing.most})
-		case linkDisabled:
-			err = &bot.Fatal{Reason: switchedOff}
-		}
 	case <-s.done:
 		err = fmt.Errorf("socket: ended before hello: %w", s.err)
 	case <-timer.C:
@@ -230,7 +225,16 @@ func (l *link) connect(ctx context.Context) (*socket, error) {
 	}
 	s.close()
 	<-s.done
-	return nil, err
+	switch reason := s.parting(); reason {
+	case "":
+		return nil, err
+	case linkTooMany: // the pause must be the longest here too
+		return nil, fmt.Errorf("socket: slack ended it before hello: %s: %w", reason, &bot.Busy{After: l.timing.most})
+	case linkDisabled:
+		return nil, &bot.Fatal{Reason: switchedOff}
+	default:
+		return nil, fmt.Errorf("socket: slack ended it before hello: %s", reason)
+	}
 }
 
 // pauseFor waits, or returns why ctx ended.

@@ -21,7 +21,8 @@ import (
 type socket struct {
 	conn   *websocket.Conn
 	timing linkTiming
-	heard  atomic.Int64 // when the last frame came, in nanoseconds since 1970
+	began  time.Time
+	heard  atomic.Int64 // when the last frame came, in nanoseconds since began
 
 	writing sync.Mutex // one writer at a time, pings aside
 
@@ -75,7 +76,7 @@ func dialSocket(ctx context.Context, u *url.URL, t linkTiming) (*socket, error) 
 	}
 	conn.SetReadLimit(maxMessage)
 	s := &socket{
-		conn: conn, timing: t,
+		conn: conn, timing: t, began: time.Now(),
 		greeted: make(chan struct{}), leaving: make(chan struct{}), retired: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.retire = sync.OnceFunc(func() { close(s.retired) })
@@ -95,8 +96,7 @@ func withoutAddress(text string, u *url.URL) string {
 
 // serve reads frames and gives each text frame to receive, in order, until the socket ends; then it calls ended.
 func (s *socket) serve(receive func(data []byte), ended func()) {
-	s.heard.Store(time.Now().UnixNano())
-	alive := func() { s.heard.Store(time.Now().UnixNano()); s.extend() }
+	alive := func() { s.hear(); s.extend() }
 	pong := s.conn.PingHandler()
 	s.conn.SetPingHandler(func(data string) error { alive(); return pong(data) })
 	s.conn.SetPongHandler(func(string) error { alive(); return nil })
@@ -125,10 +125,26 @@ func (s *socket) read(receive func([]byte)) error {
 		if err != nil {
 			return err
 		}
-		s.heard.Store(time.Now().UnixNano())
+		s.hear()
 		if kind == websocket.TextMessage { // binary frames mean nothing; Slack's own clients skip them
 			receive(data)
 		}
+	}
+}
+
+// hear notes a frame.
+func (s *socket) hear() { s.heard.Store(int64(time.Since(s.began))) }
+
+// heardAt is when the last frame came; a clock that is set meanwhile does not matter.
+func (s *socket) heardAt() time.Time { return s.began.Add(time.Duration(s.heard.Load())) }
+
+// parting is the reason that Slack gave for the end of the socket; "" = none yet.
+func (s *socket) parting() string {
+	select {
+	case <-s.leaving:
+		return s.reason
+	default:
+		return ""
 	}
 }
 
