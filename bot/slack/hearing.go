@@ -18,8 +18,11 @@ const (
 	linkWarning  = "warning"
 )
 
-// switchedOff is what waiting cannot mend.
-const switchedOff = "slack: Socket Mode is switched off for this app. Switch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
+// What waiting cannot mend, as the end of the link and as people in the channel read it.
+const (
+	switchOn    = "Switch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
+	switchedOff = "slack: Socket Mode is switched off for this app. " + switchOn
+)
 
 // lifeUsed is the part of its announced life after which a socket is replaced.
 const lifeUsed = 0.9
@@ -53,13 +56,14 @@ func (l *link) count(connections int) time.Duration {
 		l.doubts = 0
 		if l.foreign > 0 {
 			l.foreign = 0
-			l.say("Slack counts no other connection on the app token any more: every message reaches this bot again.")
+			l.say("✅ No other program uses my Slack app token any more: every message reaches me again.")
 		}
 		return 0
 	}
 	if surplus > len(l.ghosts) && surplus != l.foreign {
 		l.foreign = surplus
-		l.say(fmt.Sprintf("Slack counts %d connections on the app token, and this bot holds %d of them: another program with the same token takes messages and clicks away from this one. End it, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone.", connections, len(l.sockets)))
+		l.say(fmt.Sprintf("⚠️ Another program uses my Slack app token, and takes messages and clicks away from me.\n"+
+			"Slack counts %d connections, and I hold %d. End the other program, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone.", connections, len(l.sockets)))
 	}
 	l.doubts++
 	return l.timing.ghost << min(l.doubts-1, 5)
@@ -79,7 +83,7 @@ func (l *link) part(s *socket, reason string) {
 	case linkTooMany:
 		l.crowd()
 	case linkDisabled:
-		l.say(switchedOff)
+		l.say("🔴 I hear nothing here any more: Socket Mode is switched off for my Slack app.\n" + switchOn)
 		l.end(&bot.Fatal{Reason: switchedOff})
 	}
 	if s.parting() == "" { // refresh_requested follows a warning
@@ -94,7 +98,7 @@ func (l *link) crowd() {
 	defer l.mu.Unlock()
 	if !l.crowded {
 		l.crowded = true
-		l.say("Slack has ended a connection because the app has too many of them. Other programs on the same app token (slack.app_token_file) must be ended; I try again more slowly.")
+		l.say("⚠️ Slack has ended a connection of mine, since my app has too many of them.\nOther programs on the same app token (slack.app_token_file) must be ended. I try again, more slowly.")
 	}
 }
 
@@ -178,7 +182,8 @@ func (l *link) tellDeaf() {
 		return
 	}
 	l.told = true
-	l.say(fmt.Sprintf("I hear nothing here since %s: Slack gives me no connection, the log says why. I keep trying, and read what was written meanwhile as soon as I am back.", since.UTC().Format("15:04:05 UTC")))
+	l.say("⚠️ I have heard nothing here for " + span(time.Since(since)) + ": Slack gives me no connection.\n" +
+		"I keep trying, and read what was written meanwhile as soon as I am back; the log says why. `bgbot console` works without Slack.")
 }
 
 // say logs a sentence and has it told to people. It never waits: it is called where frames are read.

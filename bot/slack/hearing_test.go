@@ -80,10 +80,12 @@ func TestASlowServerIsNotTakenForDead(t *testing.T) {
 	t.Parallel()
 	o := briskly()
 	o.PingEvery = time.Hour // the pongs alone show that it lives
-	r := newRig(t, o, quick).open(t)
-	<-time.After(3 * quick.dead)
+	timing := quick
+	timing.dead = 400 * time.Millisecond
+	r := newRig(t, o, timing).open(t)
+	<-time.After(3 * timing.dead)
 	r.DisruptOne(slacktest.SlowFrame) // half a second, longer than dead
-	<-time.After(2 * quick.dead)
+	<-time.After(2 * timing.dead)
 	if n := r.Dialled(); n != 1 {
 		t.Errorf("%d sockets were dialled", n)
 	}
@@ -106,7 +108,7 @@ func TestAcceptThenDisconnectIsNoHotLoop(t *testing.T) {
 			r.SetLink(slacktest.Link{})
 			r.until(t, "it is connected", func() bool { return len(r.gaps) > 0 })
 			said := strings.Join(r.alarms, "\n")
-			const crowd = "Slack has ended a connection because the app has too many of them. Other programs on the same app token (slack.app_token_file) must be ended; I try again more slowly."
+			const crowd = "⚠️ Slack has ended a connection of mine, since my app has too many of them.\nOther programs on the same app token (slack.app_token_file) must be ended. I try again, more slowly."
 			if got := strings.Count(said, crowd); reason == linkTooMany && got != 1 || reason != linkTooMany && got != 0 {
 				t.Errorf("told %d times: %s", got, said)
 			}
@@ -153,8 +155,9 @@ func TestPeopleAreToldThatNothingIsHeard(t *testing.T) {
 	r.SetLink(slacktest.Link{Status: 503})
 	r.Disrupt(slacktest.Hangup)
 	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
-	if text := r.alarms[0]; !strings.HasPrefix(text, "I hear nothing here since ") || !strings.HasSuffix(text, ": Slack gives me no connection, the log says why. I keep trying, and read what was written meanwhile as soon as I am back.") {
-		t.Errorf("told: %s", text)
+	const want = "⚠️ I have heard nothing here for 0 s: Slack gives me no connection.\nI keep trying, and read what was written meanwhile as soon as I am back; the log says why. `bgbot console` works without Slack."
+	if r.alarms[0] != want {
+		t.Errorf("told: %s", r.alarms[0])
 	}
 	if r.link.connected() || r.link.silence() < quick.patient {
 		t.Errorf("connected: %v, last frame %s ago", r.link.connected(), r.link.silence())
@@ -174,14 +177,14 @@ func TestAnotherProgramOnTheTokenIsTold(t *testing.T) {
 	r.SetLink(slacktest.Link{Foreign: 2})
 	r.start(t)
 	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
-	const want = "Slack counts 3 connections on the app token, and this bot holds 1 of them: another program with the same token takes messages and clicks away from this one. End it, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone."
+	const want = "⚠️ Another program uses my Slack app token, and takes messages and clicks away from me.\nSlack counts 3 connections, and I hold 1. End the other program, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone."
 	if r.alarms[0] != want {
 		t.Errorf("told: %s", r.alarms[0])
 	}
 	<-time.After(3 * quick.ghost) // it has looked again, and there is nothing new to tell
 	r.SetLink(slacktest.Link{})
 	r.until(t, "the all-clear", func() bool { return len(r.alarms) > 1 })
-	if got := r.alarms[1]; got != "Slack counts no other connection on the app token any more: every message reaches this bot again." {
+	if got := r.alarms[1]; got != "✅ No other program uses my Slack app token any more: every message reaches me again." {
 		t.Errorf("told: %s", got)
 	}
 }
@@ -200,6 +203,7 @@ func TestOurOwnLatestSocketIsNoOtherProgram(t *testing.T) {
 
 func TestSocketModeSwitchedOffEndsTheLink(t *testing.T) {
 	t.Parallel()
+	const told = "🔴 I hear nothing here any more: Socket Mode is switched off for my Slack app.\nSwitch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
 	const want = "slack: Socket Mode is switched off for this app. Switch it on at api.slack.com/apps, your app, Socket Mode, then start bgbot again; if the app was removed, install it anew and put its new tokens into slack.app_token_file and slack.bot_token_file."
 	for name, begin := range map[string]func(*rig){
 		"at start":   func(r *rig) { r.SetLink(slacktest.Link{Refuse: linkDisabled}); r.start(t) },
@@ -218,7 +222,7 @@ func TestSocketModeSwitchedOffEndsTheLink(t *testing.T) {
 			if !ok || fatal.UserMessage() != want {
 				t.Errorf("run returned %v", r.err)
 			}
-			if len(r.alarms) != 1 || r.alarms[0] != want {
+			if len(r.alarms) != 1 || r.alarms[0] != told {
 				t.Errorf("told: %q", r.alarms)
 			}
 			if n := len(r.Calls("apps.connections.open")); n != 1 {

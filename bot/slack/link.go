@@ -25,11 +25,11 @@ type linkOptions struct {
 // listener is who hears what comes over a link. Its functions are called from goroutines of the link, each of them never
 // twice at once, and must end when their ctx does: run waits for them.
 type listener struct {
-	// take records an envelope and returns at once; what is to be done about it happens later. Envelopes come one by one in
-	// the order in which Slack sent them, whatever socket they came on; ctx ends after some seconds, at a shutdown too it
-	// first lets the envelopes be taken that are here already. nil means recorded: the envelope is acknowledged, with the
-	// answer if there is one and the envelope accepts it. An error means not recorded: it is not acknowledged, Slack sends
-	// it again, and gap is called once take succeeds. What cannot be understood must be taken too, or it comes again.
+	// take records an envelope and returns at once; what is to be done about it happens later. Envelopes come one by one, in
+	// the order in which they arrived, whatever socket they came on; its ctx ends after some seconds. nil means recorded:
+	// the envelope is acknowledged, with the answer if there is one and the envelope accepts it. An error means not
+	// recorded: it is not acknowledged, Slack sends it again, and gap is called once take succeeds. What cannot be
+	// understood must be taken too, or it comes again.
 	take func(ctx context.Context, e envelope) (answer []byte, err error)
 	// gap reads back what may have been missed since then; the zero time is this link's first connection. It is called
 	// after hello, may take long, and meanwhile envelopes go on being taken. Most gaps are short and empty, since Slack
@@ -41,7 +41,7 @@ type listener struct {
 
 // link keeps this app connected to Socket Mode. It is our own because slack-go's closes the socket at the first warning,
 // asks for new ones thousands of times a second when Slack ends them at once, does not acknowledge what it cannot decode,
-// and goes deaf behind a consumer that stalls (measured with v0.35.0, the tests have it side by side).
+// and goes deaf behind a consumer that stalls (measured with v0.35.0; the benchmarks have both side by side).
 type link struct {
 	token  string
 	apiURL string
@@ -189,12 +189,12 @@ func (l *link) outlast(ctx context.Context, s *socket, pace *backoff) {
 	}
 	why = cmp.Or(s.parting(), why)
 	age := time.Since(began)
-	if age >= l.timing.healthy {
+	switch {
+	case why == linkTooMany:
+		pace.exhaust()
+	case age >= l.timing.healthy:
 		pace.reset()
 		l.settle()
-	}
-	if why == linkTooMany {
-		pace.exhaust()
 	}
 	l.log.InfoContext(ctx, "a connection to slack is to be replaced", "reason", why, "age", age.Round(time.Millisecond))
 }

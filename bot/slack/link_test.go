@@ -21,7 +21,7 @@ import (
 
 // quick is the link's timing for tests: the same proportions, a hundred times faster.
 var quick = linkTiming{
-	open: 2 * time.Second, ping: 50 * time.Millisecond, dead: 400 * time.Millisecond, frame: 2 * time.Second, write: time.Second,
+	open: 2 * time.Second, ping: 50 * time.Millisecond, dead: 600 * time.Millisecond, frame: 2 * time.Second, write: time.Second,
 	least: 10 * time.Millisecond, most: 150 * time.Millisecond, healthy: 300 * time.Millisecond, drain: 400 * time.Millisecond,
 	take: 2 * time.Second, finish: time.Second, patient: 300 * time.Millisecond, ghost: 300 * time.Millisecond,
 }
@@ -29,7 +29,7 @@ var quick = linkTiming{
 // briskly is a workspace as impatient as the link.
 func briskly() slacktest.Options {
 	return slacktest.Options{
-		Unlimited: true, AckTimeout: 150 * time.Millisecond, PingEvery: 50 * time.Millisecond, WarnAhead: 300 * time.Millisecond,
+		Unlimited: true, AckTimeout: 150 * time.Millisecond, PingEvery: 200 * time.Millisecond, WarnAhead: 300 * time.Millisecond,
 		Redeliver: []time.Duration{0, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond},
 	}
 }

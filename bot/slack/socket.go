@@ -44,7 +44,7 @@ const (
 	ackBuffer  = 32 << 10 // above maxAck: a frame that outgrows the buffer leaves in parts, which Slack drops (slack-go)
 )
 
-// dial opens a socket. Nothing that it returns or logs has the address in it.
+// dialSocket opens a socket. Nothing that it returns or logs has the address in it.
 func dialSocket(ctx context.Context, u *url.URL, t linkTiming) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.open)
 	defer cancel()

@@ -42,7 +42,7 @@ func (l *link) accept(ctx context.Context, e envelope) {
 	l.miss(e)
 	if !l.shedding {
 		l.shedding = true
-		l.say("I receive more from Slack than I can record, or recording hangs: what I cannot take now, Slack sends again within minutes. The log says more.")
+		l.say("⚠️ I cannot record what Slack sends as fast as it comes.\nWhat I leave now, Slack sends again within minutes; the log says more.")
 	}
 }
 
@@ -80,7 +80,7 @@ func (l *link) takeOne(ctx context.Context, e envelope, take func(context.Contex
 	bounded, cancel := context.WithTimeout(ctx, l.timing.take)
 	defer cancel()
 	stuck := time.AfterFunc(l.timing.take, func() {
-		l.say("Recording a message from Slack takes longer than " + l.timing.take.String() + ", and those behind it wait. The log says more.")
+		l.say("⚠️ Recording a message takes longer than " + l.timing.take.String() + ", and those behind it wait.\nThe log says more.")
 	})
 	answer, err := take(bounded, e)
 	stuck.Stop()

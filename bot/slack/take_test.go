@@ -96,7 +96,7 @@ func TestAStalledStoreDoesNotStallTheLink(t *testing.T) {
 		r.event(n)
 	}
 	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
-	const want = "I receive more from Slack than I can record, or recording hangs: what I cannot take now, Slack sends again within minutes. The log says more."
+	const want = "⚠️ I cannot record what Slack sends as fast as it comes.\nWhat I leave now, Slack sends again within minutes; the log says more."
 	if r.alarms[0] != want {
 		t.Errorf("told: %s", r.alarms[0])
 	}
@@ -121,7 +121,7 @@ func TestAHangingStoreIsTold(t *testing.T) {
 	r.open(t)
 	_, sent := r.event(1)
 	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
-	if got := r.alarms[0]; got != "Recording a message from Slack takes longer than 200ms, and those behind it wait. The log says more." {
+	if got := r.alarms[0]; got != "⚠️ Recording a message takes longer than 200ms, and those behind it wait.\nThe log says more." {
 		t.Errorf("told: %s", got)
 	}
 	close(r.block)
