@@ -66,8 +66,11 @@ func classify(call string, err error) error {
 		"user_not_in_channel", "user_not_found": // the latter two of a message for one person only
 		return &bot.Gone{Reason: "slack: " + call + ": " + code}
 	}
-	if mend := hopeless(code, refused.Needed); mend != "" {
-		return &bot.Fatal{Reason: mend}
+	if err := tokenRefused(code); err != nil {
+		return err
+	}
+	if code == "missing_scope" {
+		return &bot.Fatal{Reason: "The Slack app lacks a scope (" + strings.TrimSpace(code+" "+refused.Needed) + "). Take over `bgbot slack manifest`, install the app again and restart me."}
 	}
 	return &declined{call: call, code: code, said: mendable(code, detail(refused))}
 }
@@ -124,27 +127,6 @@ func unsure(err error) bool {
 func tooLong(err error) bool {
 	code := codeOf(err)
 	return code == "msg_blocks_too_long" || code == "msg_too_long"
-}
-
-// hopeless is the mend for what waiting cannot mend; empty for everything else.
-func hopeless(code, needed string) string {
-	switch code {
-	case "invalid_auth", "not_authed", "token_expired":
-		return "Slack does not accept the bot token (" + code + "). Put the app's current xoxb- token into slack.bot_token and restart me."
-	case "account_inactive", "token_revoked":
-		return "Slack has revoked the bot token (" + code + "): the app was uninstalled or disabled. Install it again, put its new xoxb- token into slack.bot_token and restart me."
-	case "not_allowed_token_type":
-		return "Slack wants another kind of token here (" + code + "). slack.bot_token takes the one that begins with xoxb-, slack.app_token the one with xapp-."
-	case "missing_scope", "no_permission":
-		if needed != "" {
-			needed = " " + needed
-		}
-		return "The Slack app lacks the scope" + needed + " (" + code + "). Take over `bgbot slack manifest`, install the app again and restart me."
-	case "team_access_not_granted", "team_disabled", "user_removed_from_team", "org_login_required", "enterprise_is_restricted", "access_denied", "ekm_access_denied":
-		return "The Slack workspace does not let the app in (" + code + "). An admin of the workspace has to approve it again; then restart me."
-	default:
-		return ""
-	}
 }
 
 // mendable is what a person reads of a refusal that somebody can lift while we run. A private channel that the app was

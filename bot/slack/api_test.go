@@ -74,11 +74,9 @@ func TestAPersonReadsWhatToMend(t *testing.T) {
 		fatal bool
 		said  string
 	}{
-		"invalid_auth":      {true, "Slack does not accept the bot token (invalid_auth). Put the app's current xoxb- token into slack.bot_token and restart me."},
-		"account_inactive":  {true, "Slack has revoked the bot token (account_inactive): the app was uninstalled or disabled. Install it again, put its new xoxb- token into slack.bot_token and restart me."},
-		"token_revoked":     {true, "Slack has revoked the bot token (token_revoked): the app was uninstalled or disabled. Install it again, put its new xoxb- token into slack.bot_token and restart me."},
-		"missing_scope":     {true, "The Slack app lacks the scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me."},
-		"team_disabled":     {true, "The Slack workspace does not let the app in (team_disabled). An admin of the workspace has to approve it again; then restart me."},
+		"invalid_auth":      {true, "slack.bot_token is refused (invalid_auth): Slack does not know it. " + botTokenMend},
+		"token_revoked":     {true, "slack.bot_token is refused (token_revoked): it was revoked. " + botTokenMend},
+		"missing_scope":     {true, "The Slack app lacks a scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me."},
 		"not_in_channel":    {false, "I am not in the Slack channel any more (not_in_channel). Invite me again with /invite; what I have to say waits until then."},
 		"channel_not_found": {false, "I am not in the Slack channel any more (channel_not_found). Invite me again with /invite; what I have to say waits until then."},
 		"is_archived":       {false, "The Slack channel is archived. Unarchive it and invite me again; what I have to say waits until then."},

@@ -84,7 +84,7 @@ func TestWhatSlackTakesNoFileForIsSaid(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{
 		"missing_scope": "📎 Not here, as Slack did not take them: `forensics-c81f.txt`, `screen-c81f.png`.  \n" +
-			"The Slack app lacks the scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me.",
+			"The Slack app lacks a scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me.",
 		"file_uploads_disabled": "📎 Not here, as Slack did not take them: `forensics-c81f.txt`, `screen-c81f.png`.",
 	} {
 		t.Run(code, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestALongAnswerWithFilesResumesWhereItStood(t *testing.T) {
 	s.server.Inject(slacktest.Fault{Kind: slacktest.Reset, Every: 4})
 	s.persist(t, p, bot.Text{Body: longAnswer(), Key: "result", Files: capture()})
 	files, n := s.filed(p)
-	if got := strings.Count(s.reads(p), "Paragraph "); got != 300 || len(files) != 2 || n != 1 {
+	if got := strings.Count(s.reads(p), "Paragraph "); got != paragraphs || len(files) != 2 || n != 1 {
 		t.Errorf("%d paragraphs, %d files in %d messages", got, len(files), n)
 	}
 }

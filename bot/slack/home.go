@@ -11,7 +11,7 @@ import (
 )
 
 // homeBlocks is how many blocks of a page the text may take; Slack takes 100, and 250 kB (docs).
-const homeBlocks = 60
+const homeBlocks = 40
 
 // sectionSize is the most of a section's text; Slack takes 3,000 characters.
 const sectionSize = 2900
@@ -32,10 +32,10 @@ func (s *sender) Home(ctx context.Context, person string, t bot.Text) error {
 func homePage(t bot.Text) []slackgo.Block {
 	var texts []string
 	for _, part := range split(t.Body, sectionSize/2) {
-		texts = append(texts, split(mrkdwn(part), sectionSize)...)
-	}
-	if len(texts) > homeBlocks {
-		texts = append(texts[:homeBlocks-1], "… and more than Slack shows here.")
+		if texts = append(texts, split(mrkdwn(part), sectionSize)...); len(texts) > homeBlocks {
+			texts = append(texts[:homeBlocks], "… and more than Slack shows here.")
+			break
+		}
 	}
 	var page []slackgo.Block
 	for _, text := range texts {

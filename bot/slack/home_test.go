@@ -43,16 +43,13 @@ func TestAPageThatIsTooLongIsCutAndKeepsItsButtons(t *testing.T) {
 	for i := range 30 {
 		choices = append(choices, bot.Choice{ID: fmt.Sprint(i), Label: "x"})
 	}
-	body := strings.Repeat(strings.Repeat("<&>", 300)+"\n\n", 400)
+	body := strings.Repeat(strings.Repeat("<&>", 300)+"\n\n", 40)
 	if err := s.Home(s.ctx, operator, bot.Text{Body: body, Choices: choices}); err != nil {
 		t.Fatal(err)
 	}
 	view := s.server.Home(operator)
 	if n := len(view.Buttons()); n != 30 || !strings.Contains(view.Shown(), "more than Slack shows here") {
 		t.Errorf("%d buttons below %q", n, view.Shown()[len(view.Shown())-100:])
-	}
-	if err := s.Home(s.ctx, operator, bot.Text{}); err == nil {
-		t.Log("an empty page is a page")
 	}
 }
 

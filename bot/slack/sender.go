@@ -102,20 +102,18 @@ func (s *sender) Edit(ctx context.Context, p bot.Place, id string, t bot.Text) e
 	if id == "" {
 		return &bot.Gone{Reason: "slack: a message for one person only cannot be edited"}
 	}
-	all := messages(t, -1)
-	err := s.update(ctx, id, all[0])
+	err := s.rewrite(ctx, within(p, id), id, messages(t, -1))
 	if tooLong(err) {
-		all = messages(t, 0)
-		err = s.update(ctx, id, all[0])
+		err = s.rewrite(ctx, within(p, id), id, messages(t, 0))
 	}
-	if err != nil {
-		return err
-	}
-	return s.continued(ctx, within(p, id), id, all)
+	return err
 }
 
-// continued brings the messages behind the first into the thread.
-func (s *sender) continued(ctx context.Context, p bot.Place, id string, all []message) error {
+// rewrite makes all of the message with this id and of those behind it, and takes away what is behind all.
+func (s *sender) rewrite(ctx context.Context, p bot.Place, id string, all []message) error {
+	if err := s.update(ctx, id, all[0]); err != nil {
+		return err
+	}
 	for i := 1; i < len(all); i++ {
 		key := followUp(id, i)
 		known := s.knows(key)
@@ -143,7 +141,7 @@ func (s *sender) continued(ctx context.Context, p bot.Place, id string, all []me
 // again edits a message behind the first, or posts it where there is none.
 func (s *sender) again(ctx context.Context, p bot.Place, key string, t *try, m message) error {
 	if !t.lost.IsZero() {
-		if err := s.recover(ctx, p, key, t); err != nil {
+		if err := s.find(ctx, p, key, t); err != nil {
 			return err
 		}
 	}
@@ -173,7 +171,7 @@ func (s *sender) put(ctx context.Context, p bot.Place, key string, m message) er
 		return nil
 	}
 	if !t.lost.IsZero() {
-		if err := s.recover(ctx, p, key, t); err != nil || t.ts != "" {
+		if err := s.find(ctx, p, key, t); err != nil || t.ts != "" {
 			return err
 		}
 	}
@@ -261,10 +259,14 @@ func (s *sender) saw(p bot.Place, ts string) {
 	}
 }
 
+// latest is the newest id that Slack has given us, and a little before: its servers need not agree to the microsecond.
 func (s *sender) latest() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newest
+	if at, ok := moment(s.newest); ok {
+		return stamp(at.Add(-5 * time.Second))
+	}
+	return ""
 }
 
 func isGone(err error) bool {

@@ -62,7 +62,7 @@ func TestALongWordToOnePersonIsWholeAndNoPartIsSaidTwice(t *testing.T) {
 	for _, m := range s.server.Ephemerals(operator) {
 		all.WriteString(m.Shown())
 	}
-	if n := strings.Count(all.String(), "Paragraph "); n != 300 {
+	if n := strings.Count(all.String(), "Paragraph "); n != paragraphs {
 		t.Errorf("%d paragraphs", n)
 	}
 }

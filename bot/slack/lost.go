@@ -21,8 +21,8 @@ func mark(key string) slackgo.SlackMetadata {
 	return slackgo.SlackMetadata{EventType: markType, EventPayload: map[string]any{"key": hex.EncodeToString(sum[:12])}}
 }
 
-// recover looks whether the message is there whose answer was lost, and sets its id if it is.
-func (s *sender) recover(ctx context.Context, p bot.Place, key string, t *try) error {
+// find looks whether the message is there whose answer was lost, and sets its id if it is.
+func (s *sender) find(ctx context.Context, p bot.Place, key string, t *try) error {
 	want := mark(key).EventPayload["key"]
 	ts, err := s.look(ctx, p, t.lost, t.since, func(m slackgo.Message) bool {
 		return m.Metadata.EventType == markType && m.Metadata.EventPayload["key"] == want
