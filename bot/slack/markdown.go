@@ -123,11 +123,11 @@ func closing(s string, n int) int {
 			return -1
 		}
 		i += at
-		if m := ticks(s[i:]); m == n {
+		m := ticks(s[i:])
+		if m == n {
 			return i + m
-		} else {
-			i += m
 		}
+		i += m
 	}
 	return -1
 }

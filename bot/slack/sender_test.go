@@ -134,8 +134,10 @@ func TestButtonsFitAThumbAndAskWhereItMatters(t *testing.T) {
 	s := saying(t, slacktest.Options{})
 	p := s.thread(t)
 	choices := []bot.Choice{
-		{ID: "confirm:9f2c", Label: "Cycle devvm", Danger: true}, {ID: "cancel:9f2c", Label: "Cancel"},
-		{ID: "verb:reset", Label: "Reset …", Danger: true}, {ID: "long", Label: strings.Repeat("very ", 40), Danger: true},
+		{ID: "confirm:9f2c", Label: "Cycle devvm", Danger: true},
+		{ID: "cancel:9f2c", Label: "Cancel"},
+		{ID: "verb:reset", Label: "Reset …", Danger: true},
+		{ID: "long", Label: strings.Repeat("very ", 40), Danger: true},
 	}
 	for i := range 3 {
 		choices = append(choices, bot.Choice{ID: fmt.Sprint(i), Label: "More"})
