@@ -288,15 +288,17 @@ func TestAClockGivesWayToNews(t *testing.T) {
 		began := time.Now()
 		clock := d.show(t.Context(), place("clock"), 0, func() []Text { return []Text{{Body: fmt.Sprintf("clock %d", time.Since(began)/time.Second)}} }, nil)
 		passes(20 * time.Second)
+		s.mu.Lock()
 		alone := len(s.edits)
+		s.mu.Unlock()
 		runs(t.Context(), d, 4, 3*time.Minute)
+		clock.close()
 		var seen []time.Time
 		for _, e := range s.edits {
 			if strings.HasPrefix(e.body, "clock") {
 				seen = append(seen, e.at)
 			}
 		}
-		clock.close()
 		if alone != 3 {
 			t.Errorf("a clock that is alone was drawn %d times in 20 s, want each 5 s", alone)
 		}
