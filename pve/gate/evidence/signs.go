@@ -41,10 +41,10 @@ func (c *Capture) running() bool {
 	return c.Machine != nil && c.Machine.Silent == 0 && c.Machine.Status == "running"
 }
 
-// moving says that I/O was done during the look, or just before it.
+// moving says that I/O was done during the look, or just before a short one.
 func (c *Capture) moving() bool {
 	m := c.Machine
-	return m != nil && (m.moved() || idle(m.First) < lately)
+	return m != nil && (m.moved() || (idle(m.First) < lately && m.Window < lately))
 }
 
 // still is how long no I/O was done, as the newest reading has it. It is false if I/O moves, or if nobody knows.

@@ -225,6 +225,10 @@ var told = []story{
 		c.Guest = &evidence.Guest{Silent: 2 * time.Second}
 	}, "stuck-process", "", "QEMU hangs in the kernel: 2 threads in D for 2 s (percpu_rwsem_wait): host storage; start nothing"},
 
+	{"threads in D since the look began", "dstate", lastMoved(500 * time.Millisecond), "stuck-process", "", "QEMU hangs in the kernel: 2 threads in D for 3 s (percpu_rwsem_wait): host storage; start nothing"},
+	{"a stall that is as young", "stall", lastMoved(500 * time.Millisecond), "io-slow", pve.Forensics,
+		"No block I/O for 3 s with 1 request waiting: slow, or the beginning of a stall; look again with `forensics`"},
+
 	{"locked, and something is wrong beneath", "stall", func(c *evidence.Capture) {
 		say(c, "qm config", "lock: snapshot-delete\n")
 	}, "locked", "", "Locked (snapshot-delete), changes refused. No block I/O for 11 s, 1 request waiting: I/O stall"},
@@ -274,6 +278,13 @@ func say(c *evidence.Capture, name, text string) {
 
 func state(name string) func(*evidence.Capture) {
 	return func(c *evidence.Capture) { c.Machine.Status = name }
+}
+
+// lastMoved has the last I/O done so long before the first reading.
+func lastMoved(ago time.Duration) func(*evidence.Capture) {
+	return func(c *evidence.Capture) {
+		c.Machine.First[0].Idle, c.Machine.Last[0].Idle = ago, ago+c.Machine.Window
+	}
 }
 
 func noThrottle(c *evidence.Capture) { c.Machine.Devices[0].Throttle = "" }
