@@ -13,8 +13,8 @@ import (
 func TestTheLimitsOfAllVerbs(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[pve.Verb]time.Duration{
-		pve.Status: 70 * time.Second, pve.Forensics: 90 * time.Second, pve.Reset: 220 * time.Second,
-		pve.Stop: 230 * time.Second, pve.Start: 340 * time.Second, pve.Cycle: 440 * time.Second, "x": 0,
+		pve.Status: 70 * time.Second, pve.Forensics: 90 * time.Second, pve.Reset: 225 * time.Second,
+		pve.Stop: 245 * time.Second, pve.Start: 370 * time.Second, pve.Cycle: 440 * time.Second, "x": 0,
 	} {
 		if got := v.Limit(); got != want {
 			t.Errorf("%s: got %s, want %s", v, got, want)

@@ -105,7 +105,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		},
 		"HA took the request": {
 			func(h *host) { h.file("say-stop", "Requesting HA stop for VM 102\n") }, "cycle",
-			pve.Refused, "VM 102 is managed by HA, which decides itself; nothing was changed here.",
+			pve.Refused, "HA was asked to stop VM 102 and will; nothing else was done here.",
 		},
 		"qm stop fails": {
 			func(h *host) { h.file("fail-stop", "cluster not ready - no quorum?\n") }, "cycle",
@@ -194,7 +194,7 @@ func TestAStartThatLeavesNoProcessIsNotCalledDone(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.file("say-start", "")
-	h.run("start").want(pve.Unverified, "VM 102 was started, but no new QEMU was seen within 20s. Ask status.")
+	h.run("start").want(pve.Unverified, "VM 102 was started, but no new QEMU was seen within 10s. Ask status.")
 }
 
 func TestNothingIsStartedBesideAQEMUThatQmDoesNotSee(t *testing.T) {

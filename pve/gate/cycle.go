@@ -13,9 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The deadlines of a change. Their sum stays below the verb's budget. `qm stop` of a wedged VM takes 16 s, or 71 s
-// since qemu-server a0960ff1 (2026-06), which waits 60 s for QMP before it signals.
+// The deadlines of a change. A test adds them up: all that comes before and during a qm start fits into the verb's budget,
+// so that no start is ended half-way. The waiting for what the guest does takes what is left. `qm stop` of a wedged VM
+// takes 16 s, or 71 s since qemu-server a0960ff1 (2026-06), which waits 60 s for QMP before it signals.
 const (
+	// The look's own 9 s, with one for QEMU's command line before it, and one for the words and one for the disk after it.
+	captureLimit = 9*time.Second + host.ProcLimit + wordsLimit + diskLimit
 	configLimit  = 10 * time.Second
 	haLimit      = 5 * time.Second
 	qmStopLimit  = 90 * time.Second
@@ -28,22 +31,27 @@ const (
 	pidFileLimit = 2 * time.Second
 	qmStartLimit = 120 * time.Second
 	qmResetLimit = 30 * time.Second
-	newLimit     = 20 * time.Second
+	newLimit     = 10 * time.Second
 	lookEvery    = 100 * time.Millisecond
 )
 
 // change does a verb that alters the VM, with the lock held: evidence first, then the checks, then the act. Its error is
 // always how it ended.
-func (g *gate) change(ctx context.Context) error {
-	g.capture(ctx, "")
-	old := g.identify()
-	if old != nil {
+func (g *gate) change() error {
+	g.capture("") // its time is its own: whatever it takes, none of the change's is lost
+	ctx, cancel := context.WithTimeout(context.Background(), g.verb.Budget()-tail-captureLimit)
+	defer cancel()
+	old, doubt := g.identify(ctx)
+	switch {
+	case old != nil:
 		defer old.close()
 		if err := g.remember(old); err != nil {
 			g.step("identify", pve.StepFail, "%v", err)
 		}
 		g.step("identify", pve.StepOK, "%s, up %s", old, span(old.Age()))
-	} else {
+	case len(doubt) > 0:
+		g.step("identify", pve.StepFail, "no QEMU of VM %d was found, but there is %s", g.vmid, strings.Join(doubt, ", and "))
+	default:
 		g.step("identify", pve.StepOK, "no QEMU of VM %d was found", g.vmid)
 	}
 	if g.verb == pve.Start && old != nil && !old.leftover() {
@@ -77,32 +85,49 @@ var configLock = regexp.MustCompile(`(?m)^lock: (\S+)`)
 
 // check refuses what must not be touched: a VM under another task's lock, and one that HA looks after.
 func (g *gate) check(ctx context.Context, old *qemu) error {
+	if ctx.Err() != nil {
+		return g.outOfTime()
+	}
 	g.step("check", pve.StepStart, "lock and HA")
-	ha := make(chan host.Said, 1)
-	go func() { ha <- g.askHA(ctx) }()
+	type answer struct {
+		managed bool
+		err     error
+	}
+	ha := make(chan answer, 1)
+	go func() {
+		managed, err := g.managed(ctx)
+		ha <- answer{managed, err}
+	}()
 	config := g.qm(ctx, configLimit, "config")
-	managed := <-ha
-	if managed.OK() && g.haKnows(managed.Out) {
+	byHA := <-ha
+	if byHA.managed {
 		g.step("check", pve.StepFail, "managed by HA")
 		return g.managedByHA()
 	}
+	by := ""
 	if locked := configLock.FindStringSubmatch(config.Out); config.OK() && locked != nil {
-		g.seen.Lock = locked[1]
-		g.step("check", pve.StepFail, "locked (%s)", locked[1])
-		return g.locked(locked[1])
+		by = locked[1]
+	} else if !config.OK() {
+		by = g.heldBy // the evidence has asked as well, a moment ago
 	}
 	switch {
+	case by != "":
+		g.seen.Lock = by
+		g.step("check", pve.StepFail, "locked (%s)", by)
+		return g.locked(by)
+	case config.CalledOff:
+		return g.outOfTime()
+	case config.OK() && byHA.err != nil && g.verb != pve.Reset: // HA leaves a reset alone (qemu-server, API2/Qemu.pm)
+		g.step("check", pve.StepFail, "HA could not be asked: %s", firstLine(byHA.err.Error()))
+		return ended(pve.Refused, "VM %d may be managed by HA, which cannot be asked; nothing was changed.\n%v.\n"+
+			"Mend ha-manager on the host, or use qm there.", g.vmid, byHA.err)
 	case config.OK():
-		words := "no lock, not managed by HA"
-		if !managed.OK() {
-			words = "no lock; HA could not be asked: " + firstLine(managed.Words())
-		}
-		g.step("check", pve.StepOK, "%s", words)
+		g.step("check", pve.StepOK, "no lock, not managed by HA")
 	case config.Hung && g.verb == pve.Stop && old != nil:
-		// A stop needs no qm to come true: the process can be ended without it. Anything that starts a VM needs qm, so
-		// a cycle on such a host would only leave the VM off.
+		// A stop needs no qm to come true: the process can be ended without it, and where qm hangs HA does as well, since
+		// both ask /etc/pve. Anything that starts a VM needs qm, so a cycle on such a host would only leave the VM off.
 		g.qmHangs = true
-		g.step("check", pve.StepFail, "qm does not answer, so nothing is known of a lock; going on, as a stop needs no qm")
+		g.step("check", pve.StepFail, "qm does not answer, so nothing is known of a lock or of HA; going on, as a stop needs no qm")
 	default:
 		g.step("check", pve.StepFail, "%s", firstLine(config.Words()))
 		end := g.qmSaidNo("qm config", config)
@@ -111,6 +136,11 @@ func (g *gate) check(ctx context.Context, old *qemu) error {
 	}
 	g.hasAgent = agentEnabled(config.Out)
 	return nil
+}
+
+func (g *gate) outOfTime() error {
+	g.step("check", pve.StepFail, "no time is left")
+	return ended(pve.Broken, "The gate had no time left to begin: the host is too slow; nothing was changed.\nAsk status, then try again.")
 }
 
 // reset is warm: the guest reboots inside the same QEMU.
@@ -134,11 +164,8 @@ func (g *gate) reset(ctx context.Context, old *qemu) error {
 		return ended(pve.Unverified, "VM %d was reset, but %s ended. Use start.", g.vmid, old).withStatus("stopped")
 	}
 	g.step("reset", pve.StepOK, "%s goes on", old)
-	look, cancel := context.WithTimeout(ctx, lookLimit)
-	written, _ := g.written(look) // what was written before counts for nothing
-	cancel()
-	if missing := g.up(ctx, written); len(missing) > 0 {
-		return g.notUp(ctx, old, fmt.Sprintf("VM %d was reset", g.vmid), missing)
+	if missing := g.up(ctx, g.writesAfterReset()); len(missing) > 0 {
+		return g.notUp(old, fmt.Sprintf("VM %d was reset", g.vmid), missing)
 	}
 	return ended(pve.Done, "VM %d was reset in %s: the guest booted again inside %s.", g.vmid, lasted(time.Since(g.at)), old).withStatus("running")
 }
@@ -158,7 +185,7 @@ func (g *gate) stop(ctx context.Context, old *qemu) error {
 	switch {
 	case strings.Contains(s.All(), "Requesting HA"):
 		g.step("stop", pve.StepFail, "HA took the request")
-		return g.managedByHA()
+		return g.askedHA("stop")
 	case !s.OK() && !s.Hung && !gone:
 		g.step("stop", pve.StepFail, "%s", firstLine(s.Words()))
 		return g.qmSaidNo("qm stop", s)
@@ -180,19 +207,26 @@ func (g *gate) end(ctx context.Context, old *qemu) error {
 }
 
 // provenDead is the gate before every start: no process of the VM anywhere, by its words, its pid file, what was noted
-// of it, or its scope. `qm status` is not asked, since it calls a QEMU stopped whose threads still write.
+// of it, or its scope, and none of which nobody can say. `qm status` is not asked, since it calls a QEMU stopped whose threads still write.
 func (g *gate) provenDead(ctx context.Context, so string) error {
-	if other := g.identify(); other != nil {
+	other, doubt := g.identify(ctx)
+	switch {
+	case other != nil:
 		defer other.close()
 		g.step("stopped", pve.StepFail, "%s is there", other)
 		return g.notDead(other)
+	case len(doubt) > 0:
+		g.step("stopped", pve.StepFail, "there is %s", strings.Join(doubt, ", and "))
+		return ended(pve.Refused, "VM %d is not provably dead: of a QEMU nobody can say whose it is; nothing was started.\n"+
+			"There is %s. When that is gone, say start.", g.vmid, strings.Join(doubt, ", and ")).withStatus("stuck")
 	}
-	if left := g.emptyScope(ctx); len(left) > 0 {
+	left, saw := g.emptyScope(ctx)
+	if len(left) > 0 {
 		g.step("stopped", pve.StepFail, "its scope still holds %s", strings.Join(left, ", "))
 		return ended(pve.Refused, "Processes of VM %d are left in its scope, so it is not provably dead; nothing was started.\n"+
 			"They are: %s. When they are gone, say start.", g.vmid, strings.Join(left, ", ")).withStatus("stuck")
 	}
-	g.step("stopped", pve.StepOK, "%s", so)
+	g.step("stopped", pve.StepOK, "%s, and %s", so, saw)
 	return nil
 }
 
@@ -274,13 +308,13 @@ func (g *gate) startNothing(ctx context.Context, old *qemu) error {
 	}
 }
 
-// until looks again and again, and says whether it saw what it looked for.
-func until(ctx context.Context, limit time.Duration, seen func() bool) bool {
+// until looks again and again, and says whether it saw what it looked for. A look ends with its context.
+func until(ctx context.Context, limit time.Duration, seen func(context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for !seen() {
+	for !seen(ctx) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -20,8 +20,8 @@ const (
 )
 
 // evidence is the verb forensics.
-func (g *gate) evidence(ctx context.Context) error {
-	c, report := g.capture(ctx, "")
+func (g *gate) evidence() error {
+	c, report := g.capture("")
 	missing, asked := c.Missing()
 	text := fmt.Sprintf("%s\nForensics of VM %d: %d of %d probes answered.", g.seen.Verdict, g.vmid, asked-len(missing), asked)
 	if len(missing) > 0 {
@@ -33,53 +33,87 @@ func (g *gate) evidence(ctx context.Context) error {
 	return ended(pve.Done, "%s", text)
 }
 
-// capture gathers the evidence and hands it over, then keeps it. It is bounded, and nothing that goes wrong in it stops
-// a change. A second capture of one run says when it was made.
-func (g *gate) capture(ctx context.Context, when string) (*evidence.Capture, []byte) {
+// capture gathers the evidence and hands it over, then keeps it. It is bounded, in a time of its own, and nothing that
+// goes wrong in it stops a change. A second capture of one run says when it was made.
+func (g *gate) capture(when string) (*evidence.Capture, []byte) {
 	g.step("forensics", pve.StepStart, "10 s at most")
-	c := evidence.Take(ctx, g.subject(), g.op, g.verb)
+	ctx, cancel := context.WithTimeout(context.Background(), captureLimit)
+	defer cancel()
+	q, _ := g.identify(ctx)
+	if q != nil {
+		defer q.close()
+	}
+	c := evidence.Take(ctx, g.subject(q), g.op, g.verb)
 	name := g.op
 	if when != "" {
 		name += "-" + when
 	}
-	files := []pve.File{{Name: "forensics-" + name + ".txt", Type: "text/plain; charset=utf-8", Data: c.Report()}}
+	w := wordsOf(c)
+	files := []pve.File{{Name: "forensics-" + name + ".txt", Type: "text/plain; charset=utf-8", Data: w.report}}
 	if picture := c.PNG(); picture != nil {
 		files = append(files, pve.File{Name: "screen-" + name + ".png", Type: "image/png", Data: picture})
 	}
 	for _, f := range files {
 		g.tell.file("forensics", f)
 	}
-	where := ""
+	var where []string
 	for _, f := range files {
-		where = g.keep(f)
+		if place := g.keep(f); !slices.Contains(where, place) {
+			where = append(where, place)
+		}
 	}
 	missing, asked := c.Missing()
 	state := pve.StepOK
 	if len(missing) == asked {
 		state = pve.StepFail
 	}
-	g.step("forensics", state, "%d of %d probes answered, %s", asked-len(missing), asked, where)
-	g.judge(c)
+	g.step("forensics", state, "%d of %d probes answered, %s", asked-len(missing), asked, strings.Join(where, "; "))
+	g.heldBy = c.Lock()
+	g.judge(w.verdict)
 	g.seen.Forensics = c.At
 	g.step("verdict", pve.StepOK, "%s", g.seen.Verdict)
 	return c, files[0].Data
 }
 
-// judge notes what the evidence says.
-func (g *gate) judge(c *evidence.Capture) evidence.Verdict {
-	v := c.Verdict()
-	g.seen.Verdict, g.seen.Advice = v.Text, v.Advice
-	return v
+const wordsLimit = 2 * time.Second // for the verdict and the report
+
+// words are what a capture comes to.
+type words struct {
+	verdict evidence.Verdict
+	report  []byte
 }
 
-// subject is the VM as it is now.
-func (g *gate) subject() evidence.Subject {
-	s := evidence.Subject{
-		VMID: g.vmid, Run: filepath.Dir(g.qemuFile("qmp")), Scope: g.scope(), QM: g.qmPath, Tasks: g.tasks(),
+// wordsOf draws them. Much of a capture is the word of a guest, which may be up to no good: whatever it makes of our own
+// rules, a change goes on.
+func wordsOf(c *evidence.Capture) words {
+	w, err := host.Within(wordsLimit, func() (w words, err error) {
+		defer func() {
+			if broken := recover(); broken != nil {
+				err = fmt.Errorf("the rules broke: %v", broken)
+			}
+		}()
+		return words{c.Verdict(), c.Report()}, nil
+	})
+	if err != nil {
+		text := "No verdict: the evidence could not be read (" + firstLine(err.Error()) + ")"
+		return words{evidence.Verdict{Text: cut(printable(text), 110)}, []byte(text + "\n")}
 	}
-	if q := g.identify(); q != nil {
+	return w
+}
+
+// judge notes what the evidence says.
+func (g *gate) judge(v evidence.Verdict) { g.seen.Verdict, g.seen.Advice = v.Text, v.Advice }
+
+// subject is the VM as it is now, with its QEMU, which is nil if none was found.
+func (g *gate) subject(q *qemu) evidence.Subject {
+	s := evidence.Subject{
+		VMID: g.vmid, Run: filepath.Dir(g.qemuFile("qmp")), Scope: g.scope(), QM: g.qmPath, Tasks: g.tasks(), Mark: g.mark,
+	}
+	if q != nil {
 		s.QEMU = q.Process
-		q.close()
+		if q.Scope != "" {
+			s.Scope = q.Scope
+		}
 	}
 	return s
 }
@@ -112,7 +146,7 @@ func (g *gate) keep(f pve.File) string {
 	}
 	what, _, _ := strings.Cut(f.Name, "-") // forensics or screen
 	inRun := filepath.Join(g.runDir, "pve-gate", kind+f.Name)
-	where := "kept in " + inRun
+	where := "kept in " + filepath.Dir(inRun)
 	if err := store(inRun, f.Data, kind+what, keptInRun); err != nil {
 		where = "not kept in the run folder: " + err.Error()
 	}
@@ -125,7 +159,7 @@ func (g *gate) keep(f pve.File) string {
 		g.log.stuck = true
 		return where + ", not on disk: " + err.Error()
 	}
-	return "kept in " + onDisk
+	return "kept in " + g.stateDir
 }
 
 // store writes a file and removes all but the newest ones of its kind.

@@ -31,8 +31,10 @@ type gate struct {
 	rec  record
 	seen pve.Result // what was found out on the way, for the result
 
-	qmHangs  bool // it did not answer when it was asked for the configuration
-	hasAgent bool // the VM's configuration says so
+	qmHangs  bool   // it did not answer when it was asked for the configuration
+	mark     string // the file that commands of a look are marked with, without its end
+	heldBy   string // the lock of Proxmox that the evidence shows; empty if it shows none
+	hasAgent bool   // the VM's configuration says so
 }
 
 // Main runs the gate and returns its exit code, a [pve.Exit]. argv is os.Args, the program's name first; environ is
@@ -61,7 +63,11 @@ func Main(argv, environ []string, stdout, stderr io.Writer) (code int) {
 	g.tell = newTeller(s.format, g.op, stdout, stderr)
 	result := g.run(last)
 	g.tell.result(result)
-	g.tell.close()
+	left := tail / 2
+	if !g.verb.Changes() { // a change that is done has little to say, and its caller asks status if it does not hear it
+		left = max(left, g.verb.Budget()-time.Since(g.at)-time.Second)
+	}
+	g.tell.close(left)
 	return int(result.Exit)
 }
 
@@ -72,9 +78,7 @@ func (g *gate) run(last record) pve.Result {
 	verb, err := g.admit()
 	if err == nil {
 		g.verb = verb
-		ctx, cancel := context.WithTimeout(context.Background(), verb.Budget()-tail)
-		defer cancel()
-		err = g.do(ctx, last)
+		err = g.do(last)
 		ignored = g.impostors()
 	}
 	end, ok := errors.AsType[*ending](err)
@@ -117,18 +121,27 @@ func (g *gate) noteRejection() {
 }
 
 // do does an admitted verb. Its error is always the [*ending], a good one too.
-func (g *gate) do(ctx context.Context, last record) error {
+func (g *gate) do(last record) error {
+	ctx, cancel := context.WithTimeout(context.Background(), g.verb.Budget()-tail)
+	defer cancel()
 	who := g.key
 	if who == "" {
 		who = "a key without a name"
 	}
 	g.notice("accepted verb=%s", g.verb)
 	g.tell.step("accepted", pve.StepOK, fmt.Sprintf("%s of VM %d, asked by %s", g.verb, g.vmid, who))
+	if !g.verb.Changes() || g.dryRun {
+		turn, err := g.takeTurn()
+		if err != nil {
+			return err
+		}
+		defer turn.release()
+	}
 	switch {
 	case g.verb == pve.Status:
 		return g.status(ctx, last)
 	case g.verb == pve.Forensics:
-		return g.evidence(ctx)
+		return g.evidence()
 	case g.dryRun:
 		return g.rehearse(ctx)
 	}
@@ -140,7 +153,7 @@ func (g *gate) do(ctx context.Context, last record) error {
 	g.rec = record{Op: g.op, Verb: string(g.verb), Key: g.key, From: g.from, Began: g.at}
 	g.rec.Gate = host.Self()
 	g.step("lock", pve.StepOK, "no other change is running")
-	err = g.change(ctx)
+	err = g.change()
 	g.finish(err)
 	return err
 }
@@ -204,6 +217,11 @@ func list(verbs []pve.Verb) string {
 		words = append(words, string(v))
 	}
 	return strings.Join(words, ", ")
+}
+
+// lookWithQM is qm for a look, which may be repeated as long as the host is wedged.
+func (g *gate) lookWithQM(ctx context.Context, limit time.Duration, verb string, args ...string) host.Said {
+	return host.Once(ctx, limit, g.mark+".qm-"+verb, g.qmPath, append([]string{verb, fmt.Sprint(g.vmid)}, args...)...)
 }
 
 func (g *gate) qm(ctx context.Context, limit time.Duration, verb string, args ...string) host.Said {

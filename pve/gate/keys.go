@@ -1,8 +1,11 @@
 package gate
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,18 +13,22 @@ import (
 	"bgbot/pve/qmp"
 )
 
-const keysLimit = time.Second
+// keysLimit is for all keys of a guest that may be busy; qm status is given more, beside it.
+const keysLimit = 4 * time.Second
 
 // keyFiles are where OpenSSH has the public halves of its host keys (sshd_config(5), HostKey).
 var keyFiles = []string{
 	"/etc/ssh/ssh_host_ed25519_key.pub", "/etc/ssh/ssh_host_ecdsa_key.pub", "/etc/ssh/ssh_host_rsa_key.pub",
 }
 
+// keyTypes are those of OpenSSH's host keys that are no certificates.
+var keyTypes = []string{"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"}
+
 // hostKeys reads the guest's SSH host keys through its agent: a way that nobody on the network can stand in, so that the
-// bot can tell a VM that was rebuilt from one that somebody impersonates. They are read of a healthy guest alone: on a
-// disk that hangs the agent itself would hang.
-func (g *gate) hostKeys(ctx context.Context, v evidence.Verdict) (keys []string) {
-	if v.Rule != "healthy" && v.Rule != "idle" {
+// bot can tell a VM that was rebuilt from one that somebody impersonates. A guest whose disk hangs is not asked: its agent
+// would hang as well.
+func (g *gate) hostKeys(ctx context.Context, c *evidence.Capture) (keys []string) {
+	if !c.Attentive() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, keysLimit)
@@ -37,13 +44,24 @@ func (g *gate) hostKeys(ctx context.Context, v evidence.Verdict) (keys []string)
 		if err != nil {
 			continue // not every guest has every type, and some agents may not read files
 		}
-		words := strings.Fields(string(text))
-		if len(words) < 2 || !strings.HasPrefix(words[0], "ssh-") && !strings.HasPrefix(words[0], "ecdsa-") {
-			continue
-		}
-		if _, err := base64.StdEncoding.DecodeString(words[1]); err == nil {
-			keys = append(keys, words[0]+" "+words[1])
+		if key, ok := hostKey(string(text)); ok {
+			keys = append(keys, key)
 		}
 	}
 	return keys
+}
+
+// hostKey takes a key out of the text of its file, which is the guest's word: a known type, and a blob that is of it (RFC
+// 4253, section 6.6).
+func hostKey(text string) (key string, ok bool) {
+	words := strings.Fields(text)
+	if len(words) < 2 || !slices.Contains(keyTypes, words[0]) {
+		return "", false
+	}
+	blob, err := base64.StdEncoding.Strict().DecodeString(words[1])
+	head := append(binary.BigEndian.AppendUint32(nil, uint32(len(words[0]))), words[0]...) //nolint:gosec // a name of the list
+	if err != nil || !bytes.HasPrefix(blob, head) || len(blob) == len(head) {
+		return "", false
+	}
+	return words[0] + " " + words[1], true
 }

@@ -21,12 +21,15 @@ func beMonitor(argv []string) {
 	if slices.Contains(argv, "-wedged") {
 		return // whoever connects waits in the queue, as with a main loop that hangs
 	}
-	for written := 0; ; {
+	for written := 4096; ; {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		if !slices.Contains(argv, "-idle") {
+		switch {
+		case slices.Contains(argv, "-idle"):
+			written = 0
+		case !slices.Contains(argv, "-stands"):
 			written += 4096 // the guest writes between two questions
 		}
 		talk(conn, written)

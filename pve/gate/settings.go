@@ -145,13 +145,25 @@ func (s *settings) qemuFile(suffix string) string {
 	return filepath.Join(s.runDir, "qemu-server", fmt.Sprintf("%d.%s", s.vmid, suffix))
 }
 
+// cgroups are the roots of the tree of control groups, version 2: of a host that has only that, and of one that has both.
+func (s *settings) cgroups() []string {
+	if s.runDir != "/run" {
+		return []string{filepath.Join(s.runDir, "cgroup")}
+	}
+	return []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
+}
+
 // scope is the cgroup that Proxmox starts the VM in; a host of a test has it in its run folder.
 func (s *settings) scope() string {
-	root := "/sys/fs/cgroup"
+	return filepath.Join(s.cgroups()[0], "qemu.slice", fmt.Sprintf("%d.scope", s.vmid))
+}
+
+// haResources is where the HA manager of Proxmox keeps what it looks after.
+func (s *settings) haResources() string {
 	if s.runDir != "/run" {
-		root = filepath.Join(s.runDir, "cgroup")
+		return filepath.Join(s.runDir, "resources.cfg")
 	}
-	return filepath.Join(root, "qemu.slice", fmt.Sprintf("%d.scope", s.vmid))
+	return "/etc/pve/ha/resources.cfg"
 }
 
 // syslog is the socket of the host's log, or that of a test's.

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,28 +16,35 @@ import (
 	"bgbot/pve/gate/host"
 )
 
-const statusLimit = 8 * time.Second
+const statusLimit = 6 * time.Second
 
 // status tells how the VM is and what the last change came to. It takes no lock and changes nothing.
 func (g *gate) status(ctx context.Context, last record) error {
-	subject := g.subject()
-	said := make(chan host.Said, 1)
-	go func() { said <- g.qm(ctx, statusLimit, "status", "--verbose") }() // bounded by its own limit
-	c := evidence.Glance(ctx, subject)
-	s := <-said
-	c.Note("qm status", s.Out, s.Failure())
-	verdict := g.judge(c)
-	q := g.identify()
+	q, doubt := g.identify(ctx)
 	if q != nil {
 		defer q.close()
+	}
+	said := make(chan host.Said, 1)
+	go func() { said <- g.lookWithQM(ctx, statusLimit, "status", "--verbose") }() // bounded by its own limit
+	c := evidence.Glance(ctx, g.subject(q))
+	g.seen.HostKeys = g.hostKeys(ctx, c) // while qm is still at it
+	s := <-said
+	c.Note("qm status", s.Out, s.Failure())
+	g.judge(wordsOf(c).verdict)
+	if q != nil && q.dead(0) {
+		q = nil
+	}
+	if q != nil {
 		g.seen.Uptime = int64(q.Age().Seconds())
 	}
 	if locked := configLock.FindStringSubmatch(s.Out); locked != nil {
 		g.seen.Lock = locked[1]
 	}
 	g.seen.Forensics = g.newestCapture()
-	g.seen.HostKeys = g.hostKeys(ctx, verdict)
 	end := g.describe(s, q)
+	if q == nil && len(doubt) > 0 {
+		end.text += "\nStart nothing: there is " + strings.Join(doubt, ", and ") + ", and nobody can say of which VM."
+	}
 	end.text += "\n" + g.seen.Verdict
 	if words := last.words(g.at); words != "" {
 		end.text += "\nLast: " + words
@@ -54,7 +62,7 @@ func (g *gate) describe(s host.Said, q *qemu) *ending {
 		process = fmt.Sprintf("%s, up %s", q, span(q.Age()))
 	}
 	switch {
-	case s.Hung:
+	case s.Hung, s.CalledOff:
 		return ended(pve.Done, "VM %d: qm does not answer (%s).\n%v. The host's /etc/pve or storage may hang.", g.vmid, process, s.Err).withStatus("unknown")
 	case !s.OK():
 		return ended(pve.Failed, "VM %d: qm status failed (%s).\nqm said: %s", g.vmid, process, s.Words()).withStatus("unknown")
@@ -69,22 +77,35 @@ func (g *gate) describe(s host.Said, q *qemu) *ending {
 
 // rehearse says what a change would do.
 func (g *gate) rehearse(ctx context.Context) error {
-	old := g.identify()
+	old, _ := g.identify(ctx)
 	what := "no QEMU of it was found"
 	if old != nil {
 		defer old.close()
 		what = fmt.Sprintf("%s, up %s", old, span(old.Age()))
 	}
-	if err := g.check(ctx, old); err != nil {
-		return err
+	runs := old != nil && !old.leftover()
+	if g.verb != pve.Start || !runs {
+		if err := g.check(ctx, old); err != nil {
+			return err
+		}
 	}
 	does := map[pve.Verb]string{
-		pve.Start: "run qm start unless it runs already, and wait for a new QEMU",
+		pve.Start: "run qm start and wait for a new QEMU",
 		pve.Reset: "run qm reset",
 		pve.Stop:  "run qm stop, then TERM and KILL if need be, and prove that QEMU is dead",
 		pve.Cycle: "run qm stop, then TERM and KILL if need be, prove that QEMU is dead, run qm start and wait for a new QEMU",
+	}[g.verb]
+	switch {
+	case g.verb == pve.Start && runs:
+		does = "start nothing, as it runs already"
+	case g.verb == pve.Reset && !runs:
+		does = "fail, as nothing runs that could be reset"
+	case g.verb == pve.Stop && old == nil:
+		does = "stop nothing, as nothing runs"
+	case g.verb == pve.Cycle && old == nil:
+		does = "stop nothing, as nothing runs, run qm start and wait for a new QEMU"
 	}
-	return ended(pve.Done, "Dry run of %s: nothing was changed. VM %d: %s.\nIt would capture forensics, then %s.", g.verb, g.vmid, what, does[g.verb])
+	return ended(pve.Done, "Dry run of %s: nothing was changed. VM %d: %s.\nIt would capture forensics, then %s.", g.verb, g.vmid, what, does)
 }
 
 var statusLine = regexp.MustCompile(`(?m)^(qmpstatus|status): (\S+)`)
@@ -100,13 +121,27 @@ func vmStatus(text string) string {
 	return found
 }
 
-// askHA asks the HA manager of the host, whose command lies beside qm. A host without it has no HA.
-func (g *gate) askHA(ctx context.Context) host.Said {
+// managed asks whether HA looks after the VM: its manager, whose command lies beside qm, or, if that does not answer, the
+// file that it goes by. A host without the command has no HA, and one without the file manages nothing: both lie in
+// /etc/pve or need it, and so does the VM's configuration, without which nothing is changed.
+func (g *gate) managed(ctx context.Context) (bool, error) {
 	path := filepath.Join(filepath.Dir(g.qmPath), "ha-manager")
-	if _, err := host.Within(host.ProcLimit, func() (os.FileInfo, error) { return os.Stat(path) }); err != nil {
-		return host.Said{}
+	_, err := host.Within(host.ProcLimit, func() (os.FileInfo, error) { return os.Stat(path) })
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
 	}
-	return host.Command(ctx, haLimit, path, "config")
+	said := host.Command(ctx, haLimit, path, "config")
+	if said.OK() {
+		return g.haKnows(said.Out), nil
+	}
+	text, err := host.Within(host.ProcLimit, func() ([]byte, error) { return os.ReadFile(g.haResources()) })
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("ha-manager said: %s; its list: %w", firstLine(said.Words()), err)
+	}
+	return g.haKnows(string(text)), nil
 }
 
 func (g *gate) haKnows(config string) bool {

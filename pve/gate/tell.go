@@ -52,12 +52,12 @@ func (t *teller) drain() {
 	}
 }
 
-// close waits for the listener to take the rest, but not for ever.
-func (t *teller) close() {
+// close waits for the listener to take the rest, but not for ever: evidence takes a while to get through a thin line.
+func (t *teller) close(left time.Duration) {
 	close(t.queue)
 	select {
 	case <-t.done:
-	case <-time.After(tail / 2):
+	case <-time.After(left):
 	}
 }
 

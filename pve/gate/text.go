@@ -22,11 +22,11 @@ func (g *gate) qmSaidNo(what string, s host.Said) *ending {
 	case locked != nil:
 		return g.locked(locked[1])
 	case strings.Contains(text, "Requesting HA"):
-		return g.managedByHA()
+		return g.askedHA("start")
 	case strings.Contains(text, "timeout waiting on systemd"):
 		return ended(pve.Refused, "Not started: threads of the old QEMU of VM %d may still live (%s).\n"+
 			"It is not provably dead; look for a storage problem on the host, then say start.", g.vmid, firstLine(s.Words()))
-	case s.Hung:
+	case s.Hung, s.CalledOff:
 		return ended(pve.Failed, "%s did not come back (%v).\nThe host's /etc/pve or its storage may hang. Ask status.", what, s.Err)
 	case strings.Contains(text, "can't lock file"):
 		return ended(pve.Failed, "%s failed: another task on the host holds the lock of VM %d.\nqm said: %s\nTry again when it has ended.", what, g.vmid, s.Words())
@@ -42,6 +42,13 @@ func (g *gate) locked(by string) *ending {
 func (g *gate) managedByHA() *ending {
 	return ended(pve.Refused, "VM %d is managed by HA, which decides itself; nothing was changed here.\n"+
 		"Use ha-manager on the host, or take the VM out of HA first.", g.vmid)
+}
+
+// askedHA is for a VM of which nobody knew that HA manages it: qm has filed a request and come back before anything
+// happened, and HA will carry it out.
+func (g *gate) askedHA(to string) *ending {
+	return ended(pve.Refused, "HA was asked to %s VM %d and will; nothing else was done here.\n"+
+		"Ask status. Then, for a VM that is to run: ha-manager set vm:%d --state started", to, g.vmid, g.vmid)
 }
 
 // notDead is the refusal that matters most: a second QEMU on the disk of a first destroys it, and Proxmox runs without

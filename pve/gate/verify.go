@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"bgbot/pve"
@@ -71,11 +72,25 @@ func (l layer) wait(ctx context.Context) (saw string, err error) {
 		if err == nil {
 			return saw, nil
 		}
+		if _, ok := errors.AsType[knocked](err); ok && !pause(ctx, knockEvery) {
+			return "", err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return "", err
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -91,22 +106,33 @@ func (g *gate) qmpLayer() layer {
 	}}
 }
 
-// writesLayer: blocks were written since from was noted, so the disk path works from the guest to the storage.
-func (g *gate) writesLayer(from int64) layer {
+// writesLayer: blocks were written, so the disk path works from the guest to the storage. A QEMU that is new has written
+// nothing before.
+func (g *gate) writesLayer() layer {
+	from := int64(0)
+	return g.writesSince(&from)
+}
+
+// writesAfterReset counts from the first reading: a counter that stands where it stood tells of a guest that is gone.
+func (g *gate) writesAfterReset() layer { return g.writesSince(nil) }
+
+func (g *gate) writesSince(from *int64) layer {
 	return layer{name: "writes", wants: "the guest writes to its disk", look: func(ctx context.Context) (string, error) {
 		now, err := g.written(ctx)
 		switch {
 		case err != nil:
 			return "", err
-		case now <= from:
+		case from == nil:
+			from = &now
+			return "", errors.New("no block was written")
+		case now <= *from:
 			return "", errors.New("no block was written")
 		}
-		return fmt.Sprintf("%d bytes", now-from), nil
+		return fmt.Sprintf("%d bytes", now-*from), nil
 	}}
 }
 
-// sshLayer: the guest's sshd says who it is. That takes its network, its user space and a fork. OpenSSH counts
-// connections without a login as offences only once they are many (PerSourcePenalties), and one that answers is the last.
+// sshLayer: the guest's sshd says who it is. That takes its network, its user space and a fork.
 func (g *gate) sshLayer() layer {
 	l := layer{name: "ssh", wants: "the guest's sshd answers at " + g.ssh, look: func(ctx context.Context) (string, error) {
 		return banner(ctx, g.ssh)
@@ -178,8 +204,11 @@ func (g *gate) written(ctx context.Context) (int64, error) {
 // is gone still accepts connections.
 func banner(ctx context.Context, address string) (string, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED): // it costs the guest nothing
 		return "", errors.New("nobody listens at " + address)
+	case err != nil:
+		return "", knocked("nobody answers at " + address)
 	}
 	defer func() { _ = conn.Close() }()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -190,5 +219,15 @@ func banner(ctx context.Context, address string) (string, error) {
 	if words := strings.TrimSpace(string(line)); err == nil && strings.HasPrefix(words, "SSH-2.0-") {
 		return cut(printable(words), 60), nil
 	}
-	return "", errors.New("no SSH banner from " + address)
+	return "", knocked("no SSH banner from " + address)
 }
+
+// knockEvery is the time between two connections to the guest's sshd that may have got through to it. Since 9.8 OpenSSH
+// counts each that ends without a login against its source and shuts that out for a while (PerSourcePenalties in
+// sshd_config(5)): the bot itself, which looks next.
+const knockEvery = 3 * time.Second
+
+// knocked is a look that the other side may have noticed.
+type knocked string
+
+func (k knocked) Error() string { return string(k) }

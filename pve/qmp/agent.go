@@ -21,7 +21,7 @@ const sentinel = 0xFF
 // earlier clients is skipped. ErrSilent means that no agent runs, that the guest or QEMU hangs, or that somebody else
 // talks to it.
 func DialAgent(ctx context.Context, socket string) (*Agent, error) {
-	w, err := dial(ctx, socket)
+	w, err := dial(ctx, socket, maxAgentLine)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (w *wire) sync(id int64) error {
 		if err := skipPast(w.in, sentinel); err != nil {
 			return err
 		}
-		line, err := readLine(w.in, maxLine)
+		line, err := readLine(w.in, w.most)
 		if err != nil {
 			return err
 		}

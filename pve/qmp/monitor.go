@@ -27,7 +27,7 @@ type greeting struct {
 // connected and waiting, and Proxmox asks each VM every few seconds on the same socket. Who wants to know asks once more
 // after about 3 s; for the same reason a conversation should be over within 2 s.
 func Dial(ctx context.Context, socket string) (*Monitor, error) {
-	w, err := dial(ctx, socket)
+	w, err := dial(ctx, socket, maxLine)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,10 @@ func (m *Monitor) greet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return m.Do(ctx, "qmp_capabilities", nil, nil)
+	if err = m.Do(ctx, "qmp_capabilities", nil, nil); errors.Is(err, ErrSilent) {
+		return fmt.Errorf("%w: %w", ErrGreeted, err)
+	}
+	return err
 }
 
 // Version is QEMU's own, as "9.2.0 (pve-qemu-kvm_9.2.0-5)".

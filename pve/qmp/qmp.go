@@ -33,6 +33,9 @@ var (
 	// like this, and so does a QEMU that talks to somebody else: both sockets serve one client at a time. Behind the
 	// agent's socket it may also be the guest that sleeps.
 	ErrSilent = errors.New("no answer in time")
+	// ErrGreeted comes with ErrSilent: QEMU greeted, so its main loop runs, and did not take the first command. Its
+	// commands are executed one after the other, whoever sends them, so an earlier one has not ended.
+	ErrGreeted = errors.New("it greets, but takes no command")
 	// ErrGone: the other side hung up. QEMU has ended, or is about to.
 	ErrGone = errors.New("hung up")
 )
@@ -42,8 +45,12 @@ type CommandError struct{ Command, Class, Desc string }
 
 func (e *CommandError) Error() string { return fmt.Sprintf("%s: %s (%s)", e.Command, e.Desc, e.Class) }
 
-// maxLine bounds what an answer may cost. The longest one of a healthy QEMU 7.2, the schema, has 200 kB.
-const maxLine = 4 << 20
+// What an answer may cost at most. The longest one of a healthy QEMU 7.2, the schema, has 200 kB; of an agent, which says
+// whatever the guest likes, 64 kB of a file are the longest that is asked for.
+const (
+	maxLine      = 4 << 20
+	maxAgentLine = 256 << 10
+)
 
 // message is a line of either protocol: a greeting, an event, or an answer.
 type message struct {
@@ -65,10 +72,11 @@ type wire struct {
 	socket string
 	conn   *net.UnixConn
 	in     *bufio.Reader
+	most   int   // bytes of a line
 	err    error // what ended the conversation
 }
 
-func dial(ctx context.Context, socket string) (*wire, error) {
+func dial(ctx context.Context, socket string, most int) (*wire, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
@@ -81,7 +89,7 @@ func dial(ctx context.Context, socket string) (*wire, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", socket, err)
 	}
-	return &wire{socket: socket, conn: conn.(*net.UnixConn), in: bufio.NewReader(conn)}, nil
+	return &wire{socket: socket, conn: conn.(*net.UnixConn), in: bufio.NewReader(conn), most: most}, nil
 }
 
 func (w *wire) close() error { return w.conn.Close() }
@@ -138,7 +146,7 @@ func (w *wire) send(line []byte, fds ...int) error {
 
 // receive reads the next message.
 func (w *wire) receive() (message, error) {
-	line, err := readLine(w.in, maxLine)
+	line, err := readLine(w.in, w.most)
 	if err != nil {
 		return message{}, err
 	}

@@ -232,9 +232,9 @@ func (l *look) commands() []probe {
 	vmid := fmt.Sprint(l.VMID)
 	pvesm := filepath.Join(filepath.Dir(l.QM), "pvesm")
 	all := []probe{
-		command(statusProbe, 6*time.Second, l.QM, "status", vmid, "--verbose"),
-		command(configProbe, 6*time.Second, l.QM, "config", vmid),
-		command("qm pending", 6*time.Second, l.QM, "pending", vmid),
+		l.command(statusProbe, 6*time.Second, l.QM, "status", vmid, "--verbose"),
+		l.command(configProbe, 6*time.Second, l.QM, "config", vmid),
+		l.command("qm pending", 6*time.Second, l.QM, "pending", vmid),
 	}
 	for _, p := range []struct {
 		name  string
@@ -245,27 +245,36 @@ func (l *look) commands() []probe {
 		{"storage (lvs)", 5 * time.Second, []string{"lvs", "--noheadings", "-o", "vg_name,lv_name,lv_size,data_percent,metadata_percent,lv_attr"}},
 		{"storage (zpool)", 5 * time.Second, []string{"zpool", "status", "-x"}},
 		{"file systems", 3 * time.Second, []string{"df", "-lP"}},
-		{"journal", 3 * time.Second, []string{"journalctl", "-q", "--no-pager", "-o", "short-iso", "-n", "80", "-t", "QEMU", "-t", "pvedaemon", "-t", "pvestatd", "-t", "qmeventd"}},
+		{"journal", 3 * time.Second, []string{"journalctl", "-q", "--no-pager", "-o", "short-iso", "-n", "80",
+			// A local user may call itself QEMU in the journal; the field with the leading _ is journald's own word.
+			"_UID=0", "-t", "QEMU", "-t", "pvedaemon", "-t", "pvestatd", "-t", "qmeventd"}},
 	} {
-		all = append(all, command(p.name, p.limit, p.argv[0], p.argv[1:]...))
+		all = append(all, l.command(p.name, p.limit, p.argv[0], p.argv[1:]...))
 	}
 	return all
 }
 
-func command(name string, limit time.Duration, path string, args ...string) probe {
+func (l *look) command(name string, limit time.Duration, path string, args ...string) probe {
 	// Another second: host.Command waits so long for a process that cannot even be reaped.
 	return probe{name, limit + time.Second, func(ctx context.Context) finding {
 		path := program(path)
 		if path == "" {
 			return finding{void: true}
 		}
-		said := host.Command(ctx, limit, path, args...)
+		var said host.Said
+		if l.Mark == "" {
+			said = host.Command(ctx, limit, path, args...)
+		} else {
+			said = host.Once(ctx, limit, l.Mark+"."+unfit.ReplaceAllString(name, "-"), path, args...)
+		}
 		if !said.OK() {
 			return finding{text: said.Out, err: errors.New(firstLine(said.Words()))}
 		}
 		return finding{text: said.All()}
 	}}
 }
+
+var unfit = regexp.MustCompile(`[^a-z]+`) // for the name of a file
 
 // program finds a program where the host keeps its own; empty if there is none.
 func program(name string) string {

@@ -74,7 +74,7 @@ type blockStats []struct {
 }
 
 func (b blockStats) counters() (all []Counters) {
-	for _, r := range b {
+	for _, r := range b[:min(len(b), maxDisks)] {
 		c := Counters{
 			Device: deviceName(r.Device, r.QDev), Requests: r.Stats.Rd + r.Stats.Wr + r.Stats.Flush + r.Stats.Unmap,
 			ReadBytes: r.Stats.RdBytes, WrittenBytes: r.Stats.WrBytes, Failed: r.Stats.FailRd + r.Stats.FailWr + r.Stats.FailFl, Idle: -1,
@@ -112,7 +112,7 @@ func devices(ctx context.Context, mon *qmp.Monitor) ([]Device, error) {
 		return nil, err
 	}
 	var all []Device
-	for _, r := range raw {
+	for _, r := range raw[:min(len(raw), maxDisks)] {
 		d := Device{Name: deviceName(r.Device, r.QDev), Status: line(r.Status), Throttle: r.Inserted.words()}
 		if r.Inserted.Drv == "throttle" {
 			// Since it uses -blockdev, Proxmox has a node with a group of its own before each disk.
@@ -187,7 +187,7 @@ func waitingInQEMU(ctx context.Context, mon *qmp.Monitor) (all []Queue, _ error)
 	} else if err != nil {
 		return nil, err
 	}
-	for _, c := range controllers {
+	for _, c := range controllers[:min(len(controllers), maxDisks)] {
 		first, disk := map[string]int{"virtio-blk": 0, "virtio-scsi": 2}[c.Name] // before it: control and events
 		for n := first; disk && n < first+maxQueues; n++ {
 			var q struct{ Inuse int64 }

@@ -22,6 +22,7 @@ type Subject struct {
 	Scope string       // cgroup folder of the VM; it need not exist
 	QM    string       // path of qm, with pvesm beside it
 	Tasks string       // folder of the task logs; on a host /var/log/pve/tasks
+	Mark  string       // path that marks of the host's commands begin with, see [host.Once]; empty: none
 }
 
 func (s Subject) socket(kind string) string {

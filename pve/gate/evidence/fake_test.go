@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -204,9 +205,13 @@ func resting() answers {
 	}
 }
 
-// well makes the whole host answer.
-func (s *stage) well() *stage {
-	s.socket("qmp", lively("true").monitor())
+// well makes the whole host answer, with QEMU's answers to more commands, in pairs.
+func (s *stage) well(more ...string) *stage {
+	qemu := lively("true")
+	for pair := range slices.Chunk(more, 2) {
+		qemu.but(pair[0], pair[1])
+	}
+	s.socket("qmp", qemu.monitor())
 	s.socket("qga", resting().agent())
 	return s
 }

@@ -20,6 +20,7 @@ type Guest struct {
 	Frozen   bool          `json:"frozen,omitempty"` // its file systems are, as for a backup
 
 	First  []GuestDisk   `json:"first,omitempty"` // none: an agent before 7.1
+	More   int           `json:"more,omitempty"`  // disks beyond the first 64, which nobody looks at: a guest may name any number
 	Last   []GuestDisk   `json:"last,omitempty"`  // window later; none if one look was enough
 	Window time.Duration `json:"window,omitempty"`
 }
@@ -136,13 +137,20 @@ func (l *look) askAgent(ctx context.Context, g *Guest) ([]GuestDisk, error) {
 		return nil, err
 	}
 	disks := []GuestDisk{}
+	g.More = 0
 	for _, r := range raw {
-		if s := r.Stats; isDisk(r.Name) {
+		switch s := r.Stats; {
+		case !isDisk(r.Name):
+		case len(disks) == maxDisks:
+			g.More++
+		default:
 			disks = append(disks, GuestDisk{line(r.Name), s.Progress, s.Read + s.Write + s.Discard + s.Flush, milliseconds(s.Total)})
 		}
 	}
 	return disks, nil
 }
+
+const maxDisks = 64 // of a guest, and of QEMU
 
 // isDisk knows the disks that can be QEMU's; a network disk inside the guest that hangs is not the host's business.
 func isDisk(name string) bool {

@@ -15,7 +15,8 @@ import (
 // Machine is what QEMU says of itself over QMP.
 type Machine struct {
 	Absent  bool          `json:"absent,omitempty"`  // nobody listens on its socket
-	Silent  time.Duration `json:"silent,omitempty"`  // it never answered, for so long; 0 if it did
+	Silent  time.Duration `json:"silent,omitempty"`  // it said nothing at all, not even a greeting, for so long; 0 if it did
+	Broke   *Break        `json:"broke,omitempty"`   // it answered and then fell silent; nil if it did not
 	Tries   int           `json:"tries,omitempty"`   // conversations begun
 	Refused []string      `json:"refused,omitempty"` // what QEMU would not tell, and why
 	Version string        `json:"version,omitempty"`
@@ -35,6 +36,15 @@ type Machine struct {
 	Queues []Queue       `json:"queues,omitempty"` // asked when the counters stood still
 }
 
+// Break is where a conversation with QEMU broke off. It is no proof of a main loop that hangs: QEMU executes one command
+// after the other, whoever asks, so that one which does not end keeps all others waiting.
+type Break struct {
+	Answered string        `json:"answered"`       // the last command that was answered; "greeting" if there was none
+	At       string        `json:"at"`             // the command that was not
+	Waited   time.Duration `json:"waited"`         // for its answer, and for that of the next conversation
+	Deaf     bool          `json:"deaf,omitempty"` // the next conversation got no greeting: the main loop does not come back
+}
+
 // Job is a block job of QEMU, such as a backup.
 type Job struct {
 	Device string `json:"device"`
@@ -48,12 +58,13 @@ const (
 	talkLimit   = 2 * time.Second // of one conversation: Proxmox itself wants the socket, and QEMU serves one client
 	retryAfter  = 3 * time.Second
 	sampleLimit = time.Second
+	shotLimit   = 800 * time.Millisecond
 	sampleEvery = 250 * time.Millisecond
 	lately      = 2 * time.Second // an I/O that was done so long ago says that the disks work
 )
 
 // machine asks QEMU. A conversation that stays silent is tried again after 3 s where there is time: somebody else may
-// have been served.
+// have been served. The picture comes last and in a conversation of its own: a display that hangs costs nothing else.
 func (l *look) machine(ctx context.Context) finding {
 	m := &Machine{}
 	began := time.Now()
@@ -68,15 +79,23 @@ func (l *look) machine(ctx context.Context) finding {
 		}
 	}
 	switch {
+	case err == nil:
+		m.Broke = nil // it was heard out in the end
 	case errors.Is(err, qmp.ErrAbsent):
 		m.Absent = true
+	case m.Broke != nil:
+		m.Broke.Waited = time.Since(began)
 	case errors.Is(err, qmp.ErrSilent):
 		m.Silent = time.Since(began)
 	}
-	l.pass(shot{err: errors.New("the conversation with QEMU did not come so far")})
-	if err == nil && m.Status == "running" {
+	talked := err == nil
+	if talked && m.Status == "running" {
 		err = l.watch(ctx, m)
 	}
+	if talked && !l.glance {
+		l.shoot(ctx)
+	}
+	l.pass(shot{err: errors.New("the conversation with QEMU did not come so far")})
 	return finding{err: err, put: func(c *Capture) { c.Machine = m }}
 }
 
@@ -86,46 +105,55 @@ func (l *look) hopeless() bool {
 	return err != nil || strings.Contains("TtZX", st.State)
 }
 
-// converse is the one long conversation: all that is asked once, the counters, and the picture last.
+// converse is the one long conversation: all that is asked once, the counters among it.
 func (l *look) converse(ctx context.Context, m *Machine) error {
 	ctx, cancel := context.WithTimeout(ctx, talkLimit)
 	defer cancel()
 	mon, err := qmp.Dial(ctx, l.socket("qmp"))
 	if err != nil {
+		m.heard(err)
 		return err
 	}
 	defer func() { _ = mon.Close() }()
 	m.Version = line(mon.Version())
 	var status struct{ Status string }
-	asked := []func() error{
-		func() error {
+	type question struct {
+		command string
+		ask     func() error
+	}
+	asked := []question{
+		{"query-status", func() error {
 			err := mon.Do(ctx, "query-status", nil, &status)
 			m.Status = line(status.Status)
 			return err
-		},
-		func() (err error) { m.First, err = counters(ctx, mon); return err },
-		func() (err error) { m.Port, err = l.port(ctx, mon); return err },
-		func() (err error) { m.CPUs, err = threadIDs(ctx, mon, "query-cpus-fast"); return err },
-		func() (err error) { m.Devices, err = devices(ctx, mon); return err },
+		}},
+		{"query-blockstats", func() (err error) { m.First, err = counters(ctx, mon); return err }},
+		{"query-chardev", func() (err error) { m.Port, err = l.port(ctx, mon); return err }},
+		{"query-cpus-fast", func() (err error) { m.CPUs, err = threadIDs(ctx, mon, "query-cpus-fast"); return err }},
+		{"query-block", func() (err error) { m.Devices, err = devices(ctx, mon); return err }},
 	}
 	if !l.glance {
 		asked = append(asked,
-			func() (err error) { m.IOThreads, err = threadIDs(ctx, mon, "query-iothreads"); return err },
-			func() (err error) { m.Jobs, err = jobs(ctx, mon); return err },
-			func() error { return l.shoot(ctx, mon) },
+			question{"query-iothreads", func() (err error) { m.IOThreads, err = threadIDs(ctx, mon, "query-iothreads"); return err }},
+			question{"query-block-jobs", func() (err error) { m.Jobs, err = jobs(ctx, mon); return err }},
 		)
 	}
 	var refused error
-	for _, ask := range asked {
-		err := ask()
+	answered := "greeting"
+	for _, q := range asked {
+		err := q.ask()
 		switch {
 		case err == nil:
-		case errors.Is(err, qmp.ErrSilent), errors.Is(err, qmp.ErrGone), ctx.Err() != nil:
+		case errors.Is(err, qmp.ErrSilent):
+			m.Broke = &Break{Answered: answered, At: q.command}
+			return err
+		case errors.Is(err, qmp.ErrGone), ctx.Err() != nil:
 			return err
 		default:
 			refused = err
 			m.Refused = append(m.Refused, line(err.Error()))
 		}
+		answered = q.command
 	}
 	if m.Status == "" {
 		return refused // it is not a QEMU that talks there
@@ -136,11 +164,29 @@ func (l *look) converse(ctx context.Context, m *Machine) error {
 	return nil
 }
 
+// heard notes what a conversation that did not begin tells of the one before.
+func (m *Machine) heard(err error) {
+	switch {
+	case errors.Is(err, qmp.ErrGreeted):
+		if m.Broke == nil {
+			m.Broke = &Break{Answered: "greeting", At: "qmp_capabilities"}
+		}
+		m.Broke.Deaf = false
+	case errors.Is(err, qmp.ErrSilent) && m.Broke != nil:
+		m.Broke.Deaf = true
+	}
+}
+
 // watch reads the counters again until they move. Each reading is a conversation of its own of some milliseconds, so
 // that nobody else is kept from the socket meanwhile.
 func (l *look) watch(ctx context.Context, m *Machine) error {
 	if l.glance && idle(m.First) < lately {
 		return nil
+	}
+	if end, ok := ctx.Deadline(); ok && !l.glance {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-shotLimit)) // the rest is the picture's
+		defer cancel()
 	}
 	began := time.Now()
 	var err error
@@ -220,6 +266,7 @@ func (m *Machine) moved() bool {
 
 func jobs(ctx context.Context, mon *qmp.Monitor) (all []Job, _ error) {
 	err := mon.Do(ctx, "query-block-jobs", nil, &all)
+	all = all[:min(len(all), maxDisks)]
 	for i, j := range all {
 		all[i].Device, all[i].Type, all[i].Status = line(j.Device), line(j.Type), line(j.Status)
 	}
@@ -231,7 +278,7 @@ func threadIDs(ctx context.Context, mon *qmp.Monitor, command string) (ids []int
 		ID int `json:"thread-id"`
 	}
 	err := mon.Do(ctx, command, nil, &raw)
-	for _, r := range raw {
+	for _, r := range raw[:min(len(raw), maxThreads)] {
 		ids = append(ids, r.ID)
 	}
 	return ids, err

@@ -112,9 +112,12 @@ func (l *look) process(ctx context.Context) finding {
 	return finding{put: func(c *Capture) { c.Process = p }}
 }
 
+const maxThreads = 1024
+
 func threads(pid int) []Thread {
 	var all []Thread
-	for _, t := range host.Threads(pid) {
+	now := host.Threads(pid)
+	for _, t := range now[:min(len(now), maxThreads)] {
 		one := Thread{ID: t.ID, Name: line(t.Name), State: t.State, Where: line(t.Where), CPU: t.CPU}
 		folder := fmt.Sprintf("/proc/%d/task/%d/", pid, t.ID)
 		if ran, delayed, ok := schedule(folder + "schedstat"); ok {

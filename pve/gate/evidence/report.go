@@ -138,6 +138,10 @@ func (m *Machine) words() string {
 	case m.Silent > 0:
 		_, _ = fmt.Fprintf(b, "no answer in %d tries, %.1f s\n", m.Tries, m.Silent.Seconds())
 	}
+	if m.Broke != nil {
+		_, _ = fmt.Fprintf(b, "answered %s, then no answer to %s, %d tries, %.1f s; a greeting after that: %t\n",
+			m.Broke.Answered, m.Broke.At, m.Tries, m.Broke.Waited.Seconds(), !m.Broke.Deaf)
+	}
 	if m.Status != "" {
 		_, _ = fmt.Fprintf(b, "state %s, QEMU %s, port of the guest's agent: %s\n", m.Status, m.Version, orUnknown(m.Port))
 	}
@@ -226,6 +230,9 @@ func (g *Guest) words() string {
 		}
 		_, _ = fmt.Fprintf(b, "  %-12s waiting %d, done %d (%+d), busy %.2f s (%+.2f), %s\n", now.Name, now.Waiting, now.Done, now.Done-then.Done,
 			now.Busy.Seconds(), (now.Busy - then.Busy).Seconds(), over)
+	}
+	if g.More > 0 {
+		_, _ = fmt.Fprintf(b, "  and %s that nobody looked at\n", count(int64(g.More), "disk"))
 	}
 	return b.String()
 }

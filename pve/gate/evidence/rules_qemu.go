@@ -104,6 +104,26 @@ func (c *Capture) mainLoop() (Verdict, bool) {
 	}
 }
 
+// fellSilent: QEMU answered, and then did not. Its main loop may hang since then, or one command keeps the others waiting.
+func (c *Capture) fellSilent() (Verdict, bool) {
+	m := c.Machine
+	if m == nil || m.Broke == nil {
+		return Verdict{}, false
+	}
+	text := fmt.Sprintf("QEMU answered `%s`, then fell silent at `%s`", m.Broke.Answered, m.Broke.At)
+	if m.Broke.Answered == "greeting" {
+		text = "QEMU greets, but takes no command: an earlier one has not ended"
+	}
+	switch {
+	case !m.Broke.Deaf || c.qmTalked():
+		return Verdict{Text: text + "; look again with `forensics`", Advice: pve.Forensics}, true
+	case c.Host.starved() != "":
+		return Verdict{Text: text + ": hung, or starved by the host, " + c.Host.starved()}, true
+	default:
+		return Verdict{Text: text + " and greets nobody now; `cycle`", Advice: pve.Cycle}, true
+	}
+}
+
 // qmTalked says that qm got an answer of QEMU during the look; without one it leaves this key out.
 func (c *Capture) qmTalked() bool {
 	return strings.Contains("\n"+c.text(statusProbe), "\nrunning-qemu: ")
@@ -168,7 +188,7 @@ func (c *Capture) ioError() (Verdict, bool) {
 // notRunning: a QEMU that answers and does not run the guest. A reset does not set it going again (it makes it prelaunch,
 // measured with QEMU 7.2), so it is no advice here.
 func (c *Capture) notRunning() (Verdict, bool) {
-	if c.Machine == nil || c.Machine.Silent > 0 || c.Machine.Status == "" || c.Machine.Status == "running" {
+	if c.Machine == nil || c.Machine.Silent > 0 || c.Machine.Broke != nil || c.Machine.Status == "" || c.Machine.Status == "running" {
 		return Verdict{}, false
 	}
 	state := c.Machine.Status

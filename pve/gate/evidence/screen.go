@@ -15,7 +15,7 @@ type Screen struct {
 	Blank bool     `json:"blank,omitempty"`
 }
 
-// screen waits for the picture that the conversation with QEMU takes, and reads it. It is a probe of its own so that a
+// screen waits for the picture that is taken of QEMU after all else, and reads it. It is a probe of its own so that a
 // picture of an odd kind costs nothing else.
 func (l *look) screen(ctx context.Context) finding {
 	var ppm []byte
@@ -49,13 +49,18 @@ type shot struct {
 	err error
 }
 
-// shoot takes it, for the probe that reads it. A silence is not passed on: the conversation may be tried again.
-func (l *look) shoot(ctx context.Context, mon *qmp.Monitor) error {
-	ppm, err := mon.Screen(ctx)
-	if !errors.Is(err, qmp.ErrSilent) {
-		l.pass(shot{ppm, err})
+// shoot takes it, for the probe that reads it, in a conversation that nothing else depends on.
+func (l *look) shoot(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, shotLimit)
+	defer cancel()
+	mon, err := qmp.Dial(ctx, l.socket("qmp"))
+	if err != nil {
+		l.pass(shot{err: err})
+		return
 	}
-	return err
+	defer func() { _ = mon.Close() }()
+	ppm, err := mon.Screen(ctx)
+	l.pass(shot{ppm, err})
 }
 
 // pass hands a picture, or its lack, to the probe that waits; all but the first are in vain.

@@ -16,8 +16,8 @@ var (
 	statusLine = regexp.MustCompile(`(?m)^(qmpstatus|status): (\S+)`)
 )
 
-// lock is Proxmox's, such as backup; empty if there is none, or if nobody could say.
-func (c *Capture) lock() string {
+// Lock is Proxmox's, such as backup; empty if there is none, or if nobody could say.
+func (c *Capture) Lock() string {
 	for _, name := range []string{configProbe, statusProbe} {
 		if found := lockLine.FindStringSubmatch(c.text(name)); found != nil {
 			return found[1]
@@ -38,7 +38,7 @@ func (c *Capture) qmStatus() (status string) {
 
 // running says that QEMU told us so.
 func (c *Capture) running() bool {
-	return c.Machine != nil && c.Machine.Silent == 0 && c.Machine.Status == "running"
+	return c.Machine != nil && c.Machine.Silent == 0 && c.Machine.Broke == nil && c.Machine.Status == "running"
 }
 
 // moving says that I/O was done during the look, or just before a short one.
@@ -76,6 +76,13 @@ func (c *Capture) held() (n int64, known bool) {
 // deaf says that the guest's agent ran once and does not answer now. A guest that runs none is not deaf.
 func (c *Capture) deaf() bool {
 	return c.Guest != nil && c.Guest.Silent > 0 && c.Machine != nil && c.Machine.Port == "open"
+}
+
+// Attentive says that the guest's agent can be asked for more: it answered, and neither are its file systems frozen nor
+// does a request of it hang.
+func (c *Capture) Attentive() bool {
+	held, _ := c.held()
+	return c.answers() && !c.Guest.Frozen && held == 0
 }
 
 func (c *Capture) answers() bool { return c.Guest != nil && c.Guest.Answered }

@@ -126,12 +126,19 @@ func TestWhatHangsIsLeftBehind(t *testing.T) {
 			s.qm("echo 'status: running'")
 			s.socket("qmp", lively("true").but("query-blockstats", "cut").monitor())
 			s.socket("qga", silent)
-		}, "main-loop", []string{"QEMU (QMP)"}},
+		}, "fell-silent", []string{"QEMU (QMP)"}},
 		{"QEMU falls silent between two commands", func(s *stage) {
 			s.qm("echo 'status: running'")
 			s.socket("qmp", lively("true").but("query-block", "none").monitor())
 			s.socket("qga", resting().agent())
-		}, "main-loop", []string{"QEMU (QMP)"}},
+		}, "fell-silent", []string{"QEMU (QMP)", "screen"}},
+		{"QEMU greets and takes no command, as one of somebody else has not ended", func(s *stage) {
+			s.socket("qmp", lively("true").but("qmp_capabilities", "none").monitor())
+			s.socket("qga", resting().agent())
+		}, "fell-silent", []string{"QEMU (QMP)", "screen"}},
+		{"a display that hangs costs the picture and nothing else", func(s *stage) {
+			s.well("add-fd", `{"fdset-id": 1}`, "screendump", "none")
+		}, "healthy", []string{"screen"}},
 		{"something else is behind the socket", func(s *stage) {
 			s.socket("qmp", func(c client) { c.say("220 mail.example.org ESMTP\r\n") })
 			s.socket("qga", silent)
@@ -168,6 +175,17 @@ func TestWhatHangsIsLeftBehind(t *testing.T) {
 			s.qm("trap '' TERM; sleep 600 & sleep 600; exit 1")
 			s.file("pvesm", "#!/bin/sh\nexec sleep 600\n", 0o700)
 		}, "main-loop", []string{"QEMU (QMP)", "guest agent", "screen", "qm status", "qm config", "qm pending", "storage (pvesm)"}},
+		{"QEMU hangs in a command, and greets nobody from then on", func(s *stage) {
+			s.qm("echo 'status: running'")
+			talk := lively("true").but("query-block", "none").monitor()
+			s.socket("qmp", func(c client) {
+				if c.n > 1 {
+					silent(c)
+				}
+				talk(c)
+			})
+			s.socket("qga", resting().agent())
+		}, "fell-silent", []string{"QEMU (QMP)", "screen"}},
 		{"nobody listens", func(*stage) {}, "socket-gone", []string{"QEMU (QMP)"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -179,6 +197,9 @@ func TestWhatHangsIsLeftBehind(t *testing.T) {
 				t.Errorf("the rule is %s, want %s: %s", v.Rule, tt.rule, v.Text)
 			}
 			missing, _ := c.Missing()
+			if tt.rule == "healthy" && c.Machine.Last == nil {
+				t.Error("the counters were not read twice")
+			}
 			for _, name := range tt.missing {
 				if !slices.Contains(missing, name) {
 					t.Errorf("%s is not said to be missing", name)

@@ -27,7 +27,7 @@ type rule struct {
 // gravest: whatever else is wrong, no change gets past it.
 func (c *Capture) Verdict() Verdict {
 	v := c.found()[0]
-	if by := c.lock(); by != "" && v.Rule != stuckProcess {
+	if by := c.Lock(); by != "" && v.Rule != stuckProcess {
 		beneath, _, _ := strings.Cut(v.Text, ";") // without the advice, which would be refused
 		text := fmt.Sprintf("Locked (%s), changes refused. %s", by, beneath)
 		v = Verdict{Rule: "locked", Text: text}
@@ -73,6 +73,7 @@ func rules() []rule {
 
 		{"main-loop", (*Capture).mainLoop},
 		{"main-loop-suspected", (*Capture).mainLoopSuspected},
+		{"fell-silent", (*Capture).fellSilent},
 		{"socket-taken", (*Capture).socketTaken},
 		{"socket-gone", (*Capture).socketGone},
 

@@ -113,6 +113,23 @@ var told = []story{
 		c.Tasks = []evidence.Task{{Type: "qmsnapshot", User: "root@pam", Began: c.At.Add(-20 * time.Second)}}
 	}, "not-running", "", "QEMU is paused while the task qmsnapshot of root@pam is at work; wait for it"},
 
+	{"a command that does not end", "healthy", func(c *evidence.Capture) {
+		c.Machine.Broke = &evidence.Break{Answered: "query-status", At: "query-blockstats", Waited: 7 * time.Second}
+	}, "fell-silent", pve.Forensics, "QEMU answered `query-status`, then fell silent at `query-blockstats`; look again with `forensics`"},
+	{"a command of somebody else that does not end", "healthy", func(c *evidence.Capture) {
+		c.Machine.Broke = &evidence.Break{Answered: "greeting", At: "qmp_capabilities", Waited: 7 * time.Second}
+	}, "fell-silent", pve.Forensics, "QEMU greets, but takes no command: an earlier one has not ended; look again with `forensics`"},
+	{"a main loop that hangs in a command", "healthy", hangs, "fell-silent", pve.Cycle,
+		"QEMU answered `query-cpus-fast`, then fell silent at `query-block` and greets nobody now; `cycle`"},
+	{"the same, while qm got an answer", "healthy", func(c *evidence.Capture) {
+		hangs(c)
+		say(c, "qm status", "running-qemu: 9.2.0\nstatus: running\n")
+	}, "fell-silent", pve.Forensics, "QEMU answered `query-cpus-fast`, then fell silent at `query-block`; look again with `forensics`"},
+	{"the same, on a host without time", "healthy", func(c *evidence.Capture) {
+		hangs(c)
+		c.Host.MemoryFull = 41
+	}, "fell-silent", "", "QEMU answered `query-cpus-fast`, then fell silent at `query-block`: hung, or starved by the host, short of me…"},
+
 	{"a stall without a throttle", "stall", noThrottle, "io-stall", pve.Cycle, "No block I/O for 11 s, 1 request waiting: I/O stall; `cycle` (a `reset` keeps the wedged QEMU)"},
 	{"a stall with a throttle of a newer QEMU", "stall", func(c *evidence.Capture) {
 		c.Machine.Version = "10.2.1 (pve-qemu-kvm_10.2.1-1)"
@@ -285,6 +302,12 @@ func lastMoved(ago time.Duration) func(*evidence.Capture) {
 	return func(c *evidence.Capture) {
 		c.Machine.First[0].Idle, c.Machine.Last[0].Idle = ago, ago+c.Machine.Window
 	}
+}
+
+// hangs has QEMU's main loop hang in a command; qm does not get an answer either.
+func hangs(c *evidence.Capture) {
+	c.Machine.Broke = &evidence.Break{Answered: "query-cpus-fast", At: "query-block", Waited: 7 * time.Second, Deaf: true}
+	say(c, "qm status", "status: running\n")
 }
 
 func noThrottle(c *evidence.Capture) { c.Machine.Devices[0].Throttle = "" }

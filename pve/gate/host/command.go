@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -22,8 +25,9 @@ const (
 type Said struct {
 	Out, ErrOut string
 	Exit        int
-	Hung        bool  // it did not end in time; it may still be there
-	Err         error // it could not be run, or hung
+	Hung        bool  // it was started and did not end within its own limit; it may still be there
+	CalledOff   bool  // the caller's time was over before its own limit, so nothing is known of it
+	Err         error // it could not be run, hung or was called off
 }
 
 // OK says that it ran to its end and found nothing wrong.
@@ -57,37 +61,76 @@ func (s Said) All() string { return s.Out + s.ErrOut }
 
 // Command runs a program of the host, for limit at most, in a session of its own, with pipes of its own and an environment from nothing, so
 // that neither the client nor sshd can reach it. It is killed, with its group, when it overruns; and because a process
-// that waits for a stuck disk cannot even be reaped, nobody waits for it longer than that.
+// that waits for a stuck disk cannot even be reaped, nobody waits for it longer than that and a second.
 func Command(ctx context.Context, limit time.Duration, name string, args ...string) Said {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	return run(ctx, limit, nil, name, args)
+}
+
+// Once is Command for a look at the host that may be repeated for as long as the host is wedged: while one that was left
+// behind with this mark, a file of its own, still hangs, no second is started beside it. The mark is locked, and the
+// program inherits the lock.
+func Once(ctx context.Context, limit time.Duration, mark, name string, args ...string) Said {
+	f, err := os.OpenFile(mark, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a path of the gate's own
+	if err != nil {
+		return Said{Err: err}
+	}
+	defer func() { _ = f.Close() }()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return Said{Err: errors.New("not asked: an earlier one still hangs")}
+	}
+	return run(ctx, limit, f, name, args)
+}
+
+func run(ctx context.Context, limit time.Duration, mark *os.File, name string, args []string) Said {
+	if ctx.Err() != nil {
+		return Said{CalledOff: true, Err: errors.New("no time is left to ask")}
+	}
+	own, cancel := context.WithTimeoutCause(ctx, limit, errOverran)
 	defer cancel()
 	var out, errOut limited
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(own, name, args...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if mark != nil {
+		cmd.ExtraFiles = []*os.File{mark}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 500 * time.Millisecond // for a grandchild that holds the pipes
+	began := time.Now()
 	back := make(chan error, 1)
 	go func() { back <- cmd.Run() }()
-
-	s := Said{Hung: true}
+	var s Said
 	select {
 	case err := <-back:
-		s.Hung = err != nil && ctx.Err() != nil
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			s.Exit = exit.ExitCode()
-		} else if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-			s.Err = err
+		s.take(own, err)
+	case <-own.Done():
+		select {
+		case err := <-back:
+			s.take(own, err)
+		case <-time.After(time.Second): // it cannot be reaped
+			s.take(own, context.Cause(own))
 		}
-	case <-time.After(limit + time.Second):
 	}
 	s.Out, s.ErrOut = out.String(), errOut.String()
-	if s.Hung {
-		s.Err = fmt.Errorf("no answer within %s", limit)
+	if s.Hung || s.CalledOff {
+		s.Err = fmt.Errorf("no answer within %s", time.Since(began).Round(100*time.Millisecond))
 	}
 	return s
+}
+
+var errOverran = errors.New("it overran its limit")
+
+// take notes how the program ended.
+func (s *Said) take(own context.Context, err error) {
+	s.Hung = err != nil && errors.Is(context.Cause(own), errOverran)
+	s.CalledOff = err != nil && own.Err() != nil && !s.Hung
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		s.Exit = exit.ExitCode()
+	} else if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		s.Err = err
+	}
 }
 
 // limited keeps the first part of what a command prints. It may be read while a command that was left behind still

@@ -113,7 +113,79 @@ func TestTheStateOfAProcessWithAForgedName(t *testing.T) {
 	if all := Threads(cmd.Process.Pid); len(all) != 1 || all[0].ID != cmd.Process.Pid || all[0].Name != st.Name {
 		t.Errorf("its threads are %v", all)
 	}
-	if words := Arguments(cmd.Process.Pid); !slices.Equal(words, []string{path, "300"}) {
-		t.Errorf("its arguments are %q", words)
+	if words, err := Arguments(cmd.Process.Pid); !slices.Equal(words, []string{path, "300"}) {
+		t.Errorf("its arguments are %q, %v", words, err)
+	}
+}
+
+// The caller's time is not the program's: nothing may be concluded from a program that was never given its own.
+func TestACommandThatIsCalledOffDidNotHang(t *testing.T) {
+	t.Parallel()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s := Command(over, time.Minute, "/bin/true"); s.Hung || s.OK() || !s.CalledOff || s.Words() != "no time is left to ask" {
+		t.Errorf("before its start: %+v", s)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	s := Command(short, time.Minute, "/bin/sleep", "300")
+	if s.Hung || s.OK() || !s.CalledOff || !strings.HasPrefix(s.Words(), "no answer within ") || strings.Contains(s.Words(), "1m") {
+		t.Errorf("on its way: %+v", s)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// A program that hangs in the kernel is left behind, and no second is started beside it.
+func TestALookIsNotRepeatedWhileAnEarlierOneHangs(t *testing.T) {
+	t.Parallel()
+	mark := filepath.Join(t.TempDir(), "mark")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first := make(chan Said, 1)
+	go func() { first <- Once(ctx, time.Minute, mark, "/bin/sh", "-c", "echo >"+mark+"-ready; exec sleep 300") }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(mark + "-ready"); err == nil {
+			break
+		}
+		<-tick.C
+	}
+	if s := Once(t.Context(), time.Minute, mark, "/bin/true"); s.Words() != "not asked: an earlier one still hangs" {
+		t.Errorf("a second: %+v", s)
+	}
+	if s := Once(t.Context(), time.Minute, mark+"-2", "/bin/true"); !s.OK() {
+		t.Errorf("another program: %+v", s)
+	}
+	cancel()
+	if s := <-first; !s.CalledOff {
+		t.Errorf("the first: %+v", s)
+	}
+	if s := Once(t.Context(), time.Minute, mark, "/bin/true"); !s.OK() {
+		t.Errorf("after its end: %+v", s)
+	}
+}
+
+// A process can make the reading of its command line hang. It costs nobody else's, and is named.
+func TestACommandLineThatHangsCostsNoOther(t *testing.T) {
+	t.Parallel()
+	never := make(chan struct{})
+	defer close(never)
+	me, parent := os.Getpid(), os.Getppid()
+	began := time.Now()
+	read, unread := commandLines(t.Context(), func(pid int) bool { return pid == me || pid == parent }, func(pid int) ([]string, error) {
+		if pid == parent {
+			<-never
+		}
+		return []string{"x"}, nil
+	})
+	if len(read) != 1 || read[0].Pid != me || len(unread) != 1 || unread[0].Pid != parent || unread[0].Name == "" {
+		t.Errorf("read %+v, unread %+v", read, unread)
+	}
+	if took := time.Since(began); took > ProcLimit+10*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,7 +37,7 @@ func Self() Process {
 // Lives says that the process, and not another with its number, still runs.
 func (p Process) Lives() bool {
 	st, err := ReadStat(p.Pid)
-	return p.Pid > 0 && err == nil && st.Start == p.Start && st.State != "Z" && st.State != "X"
+	return p.Pid > 0 && err == nil && st.Start == p.Start && !st.Ended()
 }
 
 // Age is how long ago the process was started.
@@ -59,6 +60,9 @@ type Stat struct {
 	Start       uint64        // clock ticks after boot
 	CPU         time.Duration // used so far, in user and kernel mode
 }
+
+// Ended says that the thread, or the first one of the process, runs no more; others of the process may.
+func (s Stat) Ended() bool { return s.State == "Z" || s.State == "X" }
 
 // ReadStat reads it of a process.
 func ReadStat(pid int) (Stat, error) { return statFile(fmt.Sprintf("/proc/%d/stat", pid)) }
@@ -118,13 +122,100 @@ func Stranger(pid int) string {
 	return ""
 }
 
-// Arguments are the words of a process's command line; none when it has no memory any more.
-func Arguments(pid int) []string {
-	text, err := Within(ProcLimit, func() ([]byte, error) { return os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) })
-	if err != nil || len(text) == 0 {
-		return nil
+// CommandLine is what a process was started with.
+type CommandLine struct {
+	Pid   int
+	Name  string   // of the program, as the kernel keeps it; only of what could not be read
+	Words []string // none: a thread of the kernel, or a process of which nothing is left but its entry
+}
+
+// Arguments are the words of a process's command line; none when it has no memory any more. A process that was killed
+// while a thread of it hangs in the kernel shows none itself, and its thread still does (measured with Linux 6.1).
+func Arguments(pid int) ([]string, error) {
+	return Within(ProcLimit, func() ([]string, error) { return arguments(pid) })
+}
+
+func arguments(pid int) ([]string, error) {
+	words, err := wordsOf(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if len(words) > 0 || err != nil {
+		return words, err
 	}
-	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+	if st, err := ReadStat(pid); err != nil || !st.Ended() {
+		return nil, err
+	}
+	for _, t := range Threads(pid) {
+		if !t.Ended() {
+			if words, err = wordsOf(fmt.Sprintf("/proc/%d/task/%d/cmdline", pid, t.ID)); len(words) > 0 {
+				return words, nil
+			}
+		}
+	}
+	return nil, err
+}
+
+func wordsOf(path string) ([]string, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // of /proc
+	if err != nil || len(text) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00"), nil
+}
+
+// readers is how many command lines are read at once; each that hangs takes one of them away.
+const readers = 16
+
+// CommandLines reads those of all processes that are wanted, within ProcLimit in all. Unread are those whose answer did
+// not come, so that nothing but their name is known of them.
+func CommandLines(ctx context.Context, wanted func(pid int) bool) (read, unread []CommandLine) {
+	return commandLines(ctx, wanted, arguments)
+}
+
+func commandLines(ctx context.Context, wanted func(pid int) bool, arguments func(pid int) ([]string, error)) (read, unread []CommandLine) {
+	ctx, cancel := context.WithTimeout(ctx, ProcLimit)
+	defer cancel()
+	type answer struct {
+		CommandLine
+		keep bool
+		err  error
+	}
+	pids := Processes()
+	todo, back := make(chan int, len(pids)), make(chan answer, len(pids)) // room for all, so that a late one can end
+	for _, pid := range pids {
+		todo <- pid
+	}
+	close(todo)
+	for range min(readers, len(pids)) {
+		go func() {
+			for pid := range todo {
+				a := answer{CommandLine: CommandLine{Pid: pid}, keep: wanted(pid)}
+				if a.keep {
+					a.Words, a.err = arguments(pid)
+				}
+				if back <- a; ctx.Err() != nil {
+					return
+				}
+			}
+		}()
+	}
+	known := map[int]bool{}
+	for range pids {
+		select {
+		case a := <-back:
+			known[a.Pid] = !a.keep || a.err == nil
+			if a.keep && a.err == nil {
+				read = append(read, a.CommandLine)
+			}
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	for _, pid := range pids {
+		if st, err := ReadStat(pid); !known[pid] && err == nil && wanted(pid) {
+			unread = append(unread, CommandLine{Pid: pid, Name: st.Name})
+		}
+	}
+	return read, unread
 }
 
 // Processes lists the numbers of all processes.
@@ -168,6 +259,34 @@ func Threads(pid int) []Thread {
 		all = append(all, Thread{ID: id, Name: st.Name, State: st.State, Where: string(where), CPU: st.CPU})
 	}
 	return all
+}
+
+// Ended says that it runs no more.
+func (t Thread) Ended() bool { return t.State == "Z" || t.State == "X" }
+
+// Left says that a process was killed and threads of it live on, mostly in a disk that does not answer.
+func Left(pid int) bool {
+	st, err := ReadStat(pid)
+	return err == nil && st.Ended() && slices.ContainsFunc(Threads(pid), func(t Thread) bool { return !t.Ended() })
+}
+
+// Cgroup is where a process lives in the tree of control groups, such as /qemu.slice/102.scope; empty if nobody can say.
+// It is known of a process that was killed, too, as long as threads of it are left. See cgroups(7), "/proc files".
+func Cgroup(pid int) string {
+	text, err := Within(ProcLimit, func() ([]byte, error) { return os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)) })
+	if err != nil {
+		return ""
+	}
+	named := ""
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && path != "/" {
+			return path
+		}
+		if _, path, ok := strings.Cut(strings.TrimSpace(line), ":name=systemd:"); ok {
+			named = path // of a host that has both versions, or only the first
+		}
+	}
+	return named
 }
 
 // Stuck says that nothing can end the thread: it waits in the kernel, mostly for a disk.
