@@ -1,9 +1,8 @@
 package pve_test
 
 import (
+	"cmp"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -31,12 +30,15 @@ func TestARunNeverTakesLongerThanItsLimit(t *testing.T) {
 		link   = 1500 * time.Millisecond
 		once   = budget + link
 		wait   = time.Second
+		again  = 500 * time.Millisecond // between two that are asked
 	)
 	for name, c := range map[string]struct {
 		verb    pve.Verb
 		script  string
 		meddle  func(*testing.T, *scene)
 		atLeast time.Duration
+
+		patience time.Duration // wait if 0
 	}{
 		"a gate that is silent": {verb: pve.Status, script: hang, atLeast: once},
 		"a gate that does not end": {
@@ -47,12 +49,8 @@ func TestARunNeverTakesLongerThanItsLimit(t *testing.T) {
 		}},
 		"a change, and then a status, that hang": {verb: pve.Cycle, script: hang, atLeast: 2 * once},
 		"a change that hangs, and a status that hangs in the end": {
-			verb: pve.Cycle, atLeast: 2*once + wait/2,
-			script: `[ $SSH_ORIGINAL_COMMAND = status ] && [ ! -e $D/late ] && kill -9 $$;` + hang,
-			meddle: func(t *testing.T, s *scene) {
-				t.Helper()
-				time.AfterFunc(once+wait*3/4, func() { _ = os.WriteFile(filepath.Join(s.dir, "late"), nil, 0o600) })
-			},
+			verb: pve.Cycle, atLeast: 2*once + again, patience: 5 * time.Second, // for the first status to die on a busy machine
+			script: `[ $SSH_ORIGINAL_COMMAND = status ] && [ ! -e $D/late ] && { touch $D/late; kill -9 $$; };` + hang,
 		},
 		"a host that is gone in mid-change": {verb: pve.Cycle, script: hang, atLeast: wait / 2, meddle: func(t *testing.T, s *scene) {
 			t.Helper()
@@ -63,29 +61,31 @@ func TestARunNeverTakesLongerThanItsLimit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, c.script)
-			limit := s.Hurry(budget, link, 500*time.Millisecond, wait)(c.verb)
-			type end struct {
-				report pve.Report
-				err    error
-			}
-			over := make(chan end, 1)
-			began := time.Now()
-			go func() {
-				report, err := s.Run(t.Context(), c.verb, nil)
-				over <- end{report, err}
-			}()
-			if c.meddle != nil {
-				c.meddle(t, s)
-			}
-			got := <-over
-			took := time.Since(began)
-			t.Logf("it took %s of %s: %v", took, limit, got.err)
-			if took > limit+500*time.Millisecond || took < c.atLeast { // the slack is for a machine busy with other tests
-				t.Errorf("it took %s, want %s to %s", took, c.atLeast, limit)
-			}
-			if unknown, ok := errors.AsType[*pve.Unknown](got.err); ok && unknown.Now == nil && unknown.Asked == nil {
-				t.Error("status was not asked")
+			// On a machine that is busy with other tests an answer can come too late for the story to go on; then once more.
+			for took, try := time.Duration(0), 1; took < c.atLeast; try++ {
+				s := newScene(t, c.script)
+				limit := s.Hurry(budget, link, again, cmp.Or(c.patience, wait))(c.verb)
+				over := make(chan error, 1)
+				began := time.Now()
+				go func() {
+					_, err := s.Run(t.Context(), c.verb, nil)
+					over <- err
+				}()
+				if c.meddle != nil {
+					c.meddle(t, s)
+				}
+				err := <-over
+				took = time.Since(began)
+				t.Logf("it took %s of %s: %v", took, limit, err)
+				if took > limit+budget { // the slack is for the same reason, and less than any part of a run
+					t.Fatalf("it took %s, want at most %s", took, limit)
+				}
+				if unknown, ok := errors.AsType[*pve.Unknown](err); ok && unknown.Now == nil && unknown.Asked == nil {
+					t.Error("status was not asked")
+				}
+				if try == 5 && took < c.atLeast {
+					t.Fatalf("it took %s, want at least %s", took, c.atLeast)
+				}
 			}
 		})
 	}
