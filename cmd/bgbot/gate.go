@@ -61,8 +61,17 @@ func runGate(ctx context.Context, e env, args []string) (int, error) {
 	fs.StringVar(&f.user, "user", "", "the agent's `user` on the VM; ssh.user if not given, which is breakglass")
 	fs.StringVar(&f.readOnly, "read-only-key", "", "let this key `file` in at the gate too, to look only; made if it is not there")
 	fs.BoolVar(&f.sshd, "sshd", false, "give sshd on the host a file too: keepalives, and no lock-out of the bot")
-	fs.Func("known-hosts", "a known_hosts `file` in place of ssh's own; may be given again", several(&f.known))
-	fs.Func("accept-host-key", "the `fingerprint` (SHA256:…) of a machine that nobody here knows yet; may be given again", several(&f.accept))
+	fs.Func("known-hosts", "a known_hosts `file` in place of ssh's own; its certificate authorities are not used; may be given again", several(&f.known))
+	fs.Func("accept-host-key", "`IP[:PORT]=SHA256:…`, the fingerprint of a machine that nobody here knows yet; may be given again", func(s string) error {
+		address, fingerprint, _ := strings.Cut(s, "=")
+		_, err := netip.ParseAddr(address)
+		_, errPort := netip.ParseAddrPort(address)
+		if err != nil && errPort != nil || !strings.HasPrefix(fingerprint, "SHA256:") {
+			return errors.New("say whose it is, as in 192.168.1.127=SHA256:…")
+		}
+		f.accept = append(f.accept, s)
+		return nil
+	})
 	fs.StringVar(&f.write, "write", "", "with --apply: write the lines for bgbot.yaml into this new `file`")
 	fs.StringVar(&f.root, "root", "", "the `folder` below which all paths over there lie; for tests")
 	words, err := parse(fs, args, 1)
@@ -229,6 +238,13 @@ func (g *gateInstall) run(ctx context.Context) (int, error) {
 			return exitError, err
 		}
 		defer func() { _ = vm.Close() }()
+	}
+	vmKey := g.vm.trust.Pin
+	if vm != nil {
+		vmKey = vm.HostKey
+	}
+	if err := install.Distinct(host.HostKey, vmKey); err != nil {
+		return exitError, err
 	}
 	return g.work(ctx, host, vm)
 }

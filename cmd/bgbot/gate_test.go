@@ -85,7 +85,7 @@ func (s *site) gate(code int, words ...string) (out, errOut string) {
 func (s *site) whole(more ...string) []string {
 	return append(more, "--host", s.host.User+"@"+s.host.Address, "--vm", s.vm.User+"@"+s.vm.Address, "--vmid", "102", "--identity", s.host.Client.File,
 		"--keys", filepath.Join(s.my, "keys"), "--binary", filepath.Join(s.my, "pve-gate"), "--root", s.root,
-		"--accept-host-key", ssh.FingerprintSHA256(s.host.HostKey), "--accept-host-key", ssh.FingerprintSHA256(s.vm.HostKey))
+		"--accept-host-key", s.host.Address+"="+ssh.FingerprintSHA256(s.host.HostKey), "--accept-host-key", s.vm.Address+"="+ssh.FingerprintSHA256(s.vm.HostKey))
 }
 
 func (s *site) wants(text string, parts ...string) {

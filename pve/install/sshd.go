@@ -115,7 +115,8 @@ func (d sshd) make(ctx context.Context, m *Machine) (string, error) {
 		return "", problem("With %s there is no new login at %s, so it was taken back.%s %s", d.path, m.at(), and(d.swap(ctx, m, seen.content)), sentence(err))
 	}
 	if is, why, err := d.check(ctx, m); err != nil || is != isOK {
-		return "", errors.Join(err, problem("%s on %s is in place, but %s. Its sshd_config must say, before any Match: Include %s/*.conf", d.path, m.at(), why, path.Dir(d.path)))
+		return "", errors.Join(err, problem("%s on %s was taken back: %s.%s Its sshd_config must say, before any Match: Include %s/*.conf",
+			d.path, m.at(), why, and(d.swap(ctx, m, seen.content)), path.Dir(d.path)))
 	}
 	return "sshd has read it", nil
 }

@@ -20,7 +20,7 @@ import (
 type Trust struct {
 	Pin        ssh.PublicKey // of the configuration
 	KnownHosts []string      // files of ssh; one that does not exist says nothing
-	Accept     []string      // fingerprints, SHA256:…
+	Accept     []string      // ADDRESS=SHA256:…: that fingerprint, of that machine and no other
 	// Ask puts the fingerprint of a machine that nobody knows before a person; nil if there is nobody to ask.
 	Ask func(question string) bool
 }
@@ -40,10 +40,11 @@ func (t Trust) hostKey(ctx context.Context, l Login) (key ssh.PublicKey, by stri
 		return nil, "", err
 	}
 	fingerprint := ssh.FingerprintSHA256(key)
+	accepted := t.accepted(l)
 	switch {
-	case slices.Contains(t.Accept, fingerprint):
+	case slices.Contains(accepted, fingerprint):
 		return key, "--accept-host-key", nil
-	case len(t.Accept) > 0:
+	case len(accepted) > 0:
 		return nil, "", problem("%s shows the host key %s, which --accept-host-key does not name. Nothing was sent.", l.at(), fingerprint)
 	case t.Ask != nil && t.Ask(fmt.Sprintf("Nobody here knows %s yet. Its host key is\n  %s\nDoes its console say the same (%s)?", l.at(), fingerprint, keygen(key))):
 		return key, "you", nil
@@ -51,7 +52,37 @@ func (t Trust) hostKey(ctx context.Context, l Login) (key ssh.PublicKey, by stri
 		return nil, "", problem("The host key of %s was not accepted. Nothing was done.", l.at())
 	}
 	return nil, "", problem("Nobody here knows %s yet. Its host key is %s. Compare it at its console (%s), then say --accept-host-key %s.",
-		l.at(), fingerprint, keygen(key), fingerprint)
+		l.at(), fingerprint, keygen(key), l.plain()+"="+fingerprint)
+}
+
+// accepted are the fingerprints that were given for a machine. One that counted for all would let the VM, which may be in
+// the hands of somebody else, pass for the Proxmox host.
+func (t Trust) accepted(l Login) (fingerprints []string) {
+	for _, one := range t.Accept {
+		address, fingerprint, _ := strings.Cut(one, "=")
+		if address == l.plain() || address == l.Address.String() {
+			fingerprints = append(fingerprints, fingerprint)
+		}
+	}
+	return fingerprints
+}
+
+// plain is the address as a person types it.
+func (l Login) plain() string {
+	if l.Address.Port() == 22 {
+		return l.Address.Addr().String()
+	}
+	return l.Address.String()
+}
+
+// Distinct refuses two machines with one host key: one of them is not what it says, or was cloned from the other, and a
+// pin could not tell them apart.
+func Distinct(host, vm ssh.PublicKey) error {
+	if host == nil || vm == nil || !bytes.Equal(host.Marshal(), vm.Marshal()) {
+		return nil
+	}
+	return problem("The VM and the Proxmox host show the same host key, %s, so that one may pass for the other. Nothing was done. "+
+		"If the VM was cloned from the host's disk, make it new keys: ssh-keygen -A.", ssh.FingerprintSHA256(host))
 }
 
 // known looks the machine up in known_hosts. ed25519 is preferred, then the order of the file.
@@ -84,7 +115,7 @@ func known(files []string, l Login) (ssh.PublicKey, error) {
 }
 
 // readKnownHosts leaves out the lines that the library does not understand, such as those of old kinds of keys: one of
-// them would cost all the others.
+// them would cost all the others. It leaves out certificate authorities as well: their keys are no machine's.
 func readKnownHosts(file string) (ssh.HostKeyCallback, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -96,7 +127,7 @@ func readKnownHosts(file string) (ssh.HostKeyCallback, error) {
 	}
 	defer func() { _ = os.Remove(fit.Name()) }()
 	for line := range bytes.Lines(text) {
-		if _, _, _, _, _, err := ssh.ParseKnownHosts(line); err == nil {
+		if marker, _, _, _, _, err := ssh.ParseKnownHosts(line); err == nil && marker != "cert-authority" {
 			_, _ = fit.Write(append(bytes.TrimRight(line, "\r\n"), '\n')) // Close tells
 		}
 	}

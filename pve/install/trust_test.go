@@ -21,6 +21,7 @@ func TestWhoVouchesForAHostKey(t *testing.T) {
 	l, key := r.host.login("pve"), r.host.sshd.HostKey
 	other := sshdtest.New(t, sshdtest.Options{}).HostKey
 	shown, at := ssh.FingerprintSHA256(key), "pve ("+l.Address.String()+")"
+	mine := l.Address.String() + "=" + shown
 	where := knownhosts.Normalize(l.Address.String())
 	file := func(lines ...string) []string {
 		path := filepath.Join(t.TempDir(), "known_hosts")
@@ -50,15 +51,17 @@ func TestWhoVouchesForAHostKey(t *testing.T) {
 		{"hashed", "known by known_hosts", install.Trust{KnownHosts: file(knownhosts.HashHostname(where) + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))}},
 		{"a key of another kind first", "known by known_hosts", install.Trust{KnownHosts: file(where+" "+ecdsa, line(key))}},
 		{"lines that nobody understands", "known by known_hosts", install.Trust{KnownHosts: file(where+" ssh-dss AAAAB3NzaC1kc3M= old", "@nonsense", "x", line(key)+"\r")}},
-		{"known_hosts has another key", changed, install.Trust{KnownHosts: file(line(other)), Accept: []string{shown}, Ask: say(true)}},
+		{"known_hosts has another key", changed, install.Trust{KnownHosts: file(line(other)), Accept: []string{mine}, Ask: say(true)}},
 		{"only another kind is known", " offers no host key of the kind that is known of it (ecdsa-sha2-nistp256).", install.Trust{KnownHosts: file(where + " " + ecdsa), Ask: say(true)}},
 		{"a revoked key", "was not accepted. Nothing was done.", install.Trust{KnownHosts: file(line(key), "@revoked "+line(key)), Ask: say(false)}},
 		{"another machine's line", "known by you", install.Trust{KnownHosts: file(knownhosts.Line([]string{"127.0.0.1"}, other)), Ask: say(true)}},
-		{"a fingerprint", "known by --accept-host-key", install.Trust{Accept: []string{"SHA256:no", shown}}},
-		{"another fingerprint", "shows the host key " + shown + ", which --accept-host-key does not name. Nothing was sent.", install.Trust{Accept: []string{"SHA256:no"}, Ask: say(true)}},
+		{"a fingerprint", "known by --accept-host-key", install.Trust{Accept: []string{l.Address.String() + "=SHA256:no", mine}}},
+		{"another fingerprint", "shows the host key " + shown + ", which --accept-host-key does not name. Nothing was sent.", install.Trust{Accept: []string{l.Address.String() + "=SHA256:no"}, Ask: say(true)}},
+		{"a fingerprint of another machine", "known by you", install.Trust{Accept: []string{"127.0.0.1:1=" + shown, shown}, Ask: say(true)}},
+		{"a certificate authority of known_hosts, which is no machine", "known by you", install.Trust{KnownHosts: file("@cert-authority " + line(key)), Ask: say(true)}},
 		{"a person", "known by you", install.Trust{Ask: say(true)}},
 		{"a person who says no", "The host key of " + at + " was not accepted. Nothing was done.", install.Trust{Ask: say(false)}},
-		{"nobody", "Nobody here knows " + at + " yet. Its host key is " + shown + ". Compare it at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then say --accept-host-key " + shown + ".", install.Trust{}},
+		{"nobody", "Nobody here knows " + at + " yet. Its host key is " + shown + ". Compare it at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then say --accept-host-key " + mine + ".", install.Trust{}},
 	} {
 		r.out.Reset()
 		m, err := install.Reach(r.context(), l, c.trust, nil, &r.out)
