@@ -115,7 +115,7 @@ type File struct {
 // Report is what one run of a verb came to.
 type Report struct {
 	Result Result
-	Steps  []Step // without their files
+	Steps  []Step // without the lines that brought a file
 	Files  []File
 	Notes  []string // what was left out or did not fit together, in sentences
 	Took   time.Duration

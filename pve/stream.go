@@ -42,18 +42,20 @@ func (r *reading) take(line []byte) *Step {
 	}
 	if w.Result != nil {
 		r.report.Result, r.done = *w.Result, true
-		for _, text := range []*string{
-			&r.report.Result.Op, &r.report.Result.Text, &r.report.Result.Status, &r.report.Result.Verdict, &r.report.Result.LastOp,
-		} {
+		res := &r.report.Result
+		for _, text := range []*string{&res.Op, &res.Text, &res.Status, &res.Verdict, &res.LastOp, &res.Lock, (*string)(&res.Advice)} {
 			*text = clean(*text)
+		}
+		for i, key := range res.HostKeys {
+			res.HostKeys[i] = clean(key)
 		}
 		return nil
 	}
-	step := w.Step
+	step, file := w.Step, len(w.Data) > 0
 	for _, text := range []*string{&step.Op, &step.Step, &step.Text, &step.Name, &step.Type} {
 		*text = clean(*text)
 	}
-	if len(step.Data) > 0 && r.files+len(step.Data) > maxFiles {
+	if file && r.files+len(step.Data) > maxFiles {
 		r.note("The file %s (%d bytes) was left out: the files of one run may have %d bytes.", step.Name, len(step.Data), maxFiles)
 		step.Name, step.Type, step.Data = "", "", nil
 	}
@@ -61,9 +63,9 @@ func (r *reading) take(line []byte) *Step {
 		r.files += len(step.Data)
 		r.report.Files = append(r.report.Files, File{Name: step.Name, Type: step.Type, Data: step.Data})
 	}
-	kept := step
-	kept.Name, kept.Type, kept.Data = "", "", nil
-	r.report.Steps = append(r.report.Steps, kept)
+	if !file { // a file is no step of its own: it comes between the beginning and the end of one
+		r.report.Steps = append(r.report.Steps, step)
+	}
 	return &step
 }
 
