@@ -75,7 +75,10 @@ func TestACycleIsNotBegunWhenQmHangs(t *testing.T) {
 	h := newHost(t).withVM()
 	old := h.pid()
 	h.file("hang-config", "")
-	h.run("cycle").want(pve.Failed, "qm config did not come back (no answer within 10s).")
+	r := h.run("cycle")
+	if r.exit != pve.Failed || !regexp.MustCompile(`^qm config did not come back \(no answer within 1\d s\)\.\n`).MatchString(r.result.Text) {
+		t.Errorf("got %d %q", r.exit, r.result.Text)
+	}
 	if h.pid() != old || len(h.changed()) != 0 {
 		t.Errorf("something was changed: pid %d to %d, %v", old, h.pid(), h.changed())
 	}

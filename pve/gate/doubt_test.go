@@ -183,7 +183,9 @@ func TestNoMoreThanThreeLookAtOnce(t *testing.T) {
 	}
 	h.remove("hold-status")
 	looks.Wait()
-	h.run("status").want(pve.Done, firstLine(h.run("status").result.Text))
+	if r := h.run("status"); r.exit != pve.Done {
+		t.Errorf("afterwards: %d %q", r.exit, r.result.Text)
+	}
 }
 
 // OpenSSH shuts a source out that connects again and again without a login; the bot looks next, from the same address.

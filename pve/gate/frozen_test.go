@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"bgbot/pve"
@@ -34,18 +35,50 @@ func frozen(t *testing.T) (folder string, freeze, thaw func()) {
 	do("mkfs.ext4", "-q", "-F", disk)
 	do("mkdir", folder)
 	do("mount", "-o", "loop", disk, folder)
-	is := false
-	thaw = func() {
-		if is {
-			is = false
-			do("fsfreeze", "-u", folder)
-		}
-	}
+	freeze, thaw = freezer(t, folder)
 	t.Cleanup(func() {
 		thaw()
 		await(t, "the end of who uses the disk", func() bool { return exec.Command("umount", folder).Run() == nil })
 	})
-	return folder, func() { do("fsfreeze", "-f", folder); is = true }, thaw
+	return folder, freeze, thaw
+}
+
+// freezer has a shell freeze a folder, and thaw it when its input ends: by thaw, or by the end of these tests, however
+// they end. A file system that stays frozen would take the machine along.
+func freezer(t *testing.T, folder string) (freeze, thaw func()) {
+	t.Helper()
+	shell := exec.Command("/bin/sh", "-c", `fsfreeze -f "$0" && echo; read x; fsfreeze -u "$0"`, folder)
+	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // whoever ends the tests by their group does not end it
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := false
+	freeze = func() {
+		t.Helper()
+		if err := shell.Start(); err != nil {
+			t.Fatal(err)
+		}
+		is = true
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal("it cannot be frozen: ", err)
+		}
+	}
+	thaw = func() {
+		if !is {
+			return
+		}
+		is = false
+		_ = in.Close()
+		if err := shell.Wait(); err != nil {
+			t.Error("it is not thawed: ", err)
+		}
+	}
+	return freeze, thaw
 }
 
 // The incident that costs a disk: qm says stopped and removes the pid file while a thread of QEMU still hangs in a write.

@@ -68,7 +68,7 @@ var (
 	secretWords = []*regexp.Regexp{
 		regexp.MustCompile(`()\{[^{}]*"qom-type":\s*"secret[^{}]*\}`),
 		regexp.MustCompile(`(\bsecret,)\S+`),
-		regexp.MustCompile(`(?i)((?:^|[\s,;:?&'"])[\w.-]*(?:password|passwd|passphrase|secret|token|api[-_]?key)["']?\s?[=:]\s?["']?)[^\s,;&'"]+`),
+		regexp.MustCompile(`(?i)((?:^|[\s,;:?&'"])[\w.-]*(?:password|passwd|passphrase|secret|token|api[-_]?key)["']?\s?[=:]\s?["']?)[^\s,;:&'"]+`),
 		// A Ceph key in a drive, rbd:pool/image:id=admin:key=AQ…, and in a keyring; iSCSI's in a URL is below.
 		regexp.MustCompile(`(?i)((?:^|[\s,;:?&'"])key["']?\s?[=:]\s?["']?)[^\s,;:&'"]+`),
 		regexp.MustCompile(`(://[^\s/:@]*:)[^\s/@]+`),

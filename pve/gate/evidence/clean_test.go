@@ -24,6 +24,9 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		{"a word and its value", "pvedaemon: login password=hunter2, token: abc, user=x", "pvedaemon: login password=[redacted], token: [redacted], user=x"},
 		{"a quoted one", `vnc "ticket_secret": "hunter2" ok`, `vnc "ticket_secret": "[redacted]" ok`},
 		{"an address", "mount nfs://bob:hunter2@10.0.0.1/x failed", "mount nfs://bob:[redacted]@10.0.0.1/x failed"},
+		{"a Ceph key in a drive", "kvm -drive file=rbd:rpool/vm-102-disk-0:mon_host=10.0.0.1:id=admin:key=AQBhx/9==:conf=/etc/ceph.conf,if=none", "kvm -drive file=rbd:rpool/vm-102-disk-0:mon_host=10.0.0.1:id=admin:key=[redacted]:conf=/etc/ceph.conf,if=none"},
+		{"a Ceph keyring", "[client.admin]\n\tkey = AQBhx/9==\n\tcaps mon = x\n", "[client.admin]\n\tkey = [redacted]\n\tcaps mon = x\n"},
+		{"a password between colons", "rbd:pool/image:password=hunter2:id=x", "rbd:pool/image:password=[redacted]:id=x"},
 		{"a key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbg==\n-----END OPENSSH PRIVATE KEY-----\n", "-----BEGIN OPENSSH PRIVATE KEY-----[redacted]-----END OPENSSH PRIVATE KEY-----\n"},
 		{"words that only sound so", "Enter passphrase for sda3\nmonkey: see\nkeyboard: de\n", "Enter passphrase for sda3\nmonkey: see\nkeyboard: de\n"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -209,6 +210,32 @@ func TestWhatHangsIsLeftBehind(t *testing.T) {
 				t.Errorf("the report does not tell what is missing and what there is:\n%s", report)
 			}
 		})
+	}
+}
+
+// A guest may say what it likes of its disks, and be slow to read for it. It must not hold a change up.
+func TestAGuestThatNamesDisksWithoutEnd(t *testing.T) {
+	t.Parallel()
+	disks := func(n int) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = fmt.Sprintf(`{"name": "sd%d", "stats": {"write-ios": 2, "ios-pgr": 3}}`, i)
+		}
+		return "[" + strings.Join(all, ", ") + "]"
+	}
+	s := newStage(t)
+	s.socket("qmp", lively("true").monitor())
+	s.socket("qga", resting().but("guest-get-diskstats", disks(4000)).agent()) // as many as fit into a line
+	c := until(t, s, false, func(c *evidence.Capture) bool { return c.Guest != nil && c.Guest.More > 0 })
+	if got := string(c.Report()); len(c.Guest.First) != 64 || c.Guest.More != 4000-64 || !strings.Contains(got, "\n  and 3936 disks that nobody looked at\n") {
+		t.Errorf("%d disks and %d more", len(c.Guest.First), c.Guest.More)
+	}
+	s = newStage(t)
+	s.socket("qmp", lively("true").monitor())
+	s.socket("qga", resting().but("guest-get-diskstats", disks(80_000)).agent())
+	quiet := func(c *evidence.Capture) bool { return c.Verdict().Rule == "guest-quiet" }
+	if c = until(t, s, false, quiet); !quiet(c) || c.Guest.First != nil {
+		t.Errorf("%+v", c.Verdict())
 	}
 }
 

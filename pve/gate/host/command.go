@@ -115,7 +115,7 @@ func run(ctx context.Context, limit time.Duration, mark *os.File, name string, a
 	}
 	s.Out, s.ErrOut = out.String(), errOut.String()
 	if s.Hung || s.CalledOff {
-		s.Err = fmt.Errorf("no answer within %s", time.Since(began).Round(100*time.Millisecond))
+		s.Err = fmt.Errorf("no answer within %.0f s", max(1, time.Since(began).Seconds()))
 	}
 	return s
 }
