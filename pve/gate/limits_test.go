@@ -141,3 +141,12 @@ func TestAHostKeyIsOneOrNothing(t *testing.T) {
 		t.Error("a key of the usual type is refused")
 	}
 }
+
+// The guest may make our own rules break; a change goes on all the same.
+func TestEvidenceThatBreaksOurRulesVetoesNothing(t *testing.T) {
+	t.Parallel()
+	w := wordsOf(nil)
+	if !strings.HasPrefix(w.verdict.Text, "No verdict: the evidence could not be read (the rules broke: ") || len(w.verdict.Text) > 120 || len(w.report) == 0 || w.verdict.Advice != "" {
+		t.Errorf("got %+v, %q", w.verdict, w.report)
+	}
+}

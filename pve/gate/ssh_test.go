@@ -61,7 +61,7 @@ func TestACycleThroughSSH(t *testing.T) {
 	if err != nil || report.Result.Exit != pve.Done || h.pid() == old {
 		t.Errorf("got %+v, %v", report.Result, err)
 	}
-	if len(report.Files) != 1 || report.Files[0].Name != "forensics-"+report.Result.Op+".txt" || len(heard) != len(report.Steps) {
+	if len(report.Files) != 1 || report.Files[0].Name != "forensics-"+report.Result.Op+".txt" || len(heard) != len(report.Steps)+len(report.Files) {
 		t.Errorf("files %d, heard %v", len(report.Files), heard)
 	}
 	if !strings.HasPrefix(report.Result.LastOp, "cycle by test, op ") {
