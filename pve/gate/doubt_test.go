@@ -139,8 +139,10 @@ func TestAnHAManagerThatDoesNotAnswer(t *testing.T) {
 		exit    pve.Exit
 		first   string
 	}{
-		"its list has the VM": {func(h *host) { h.file("run/resources.cfg", "ct: 7\n\nvm: 102\n\tstate started\n") },
-			pve.Refused, "VM 102 is managed by HA, which decides itself; nothing was changed here."},
+		"its list has the VM": {
+			func(h *host) { h.file("run/resources.cfg", "ct: 7\n\nvm: 102\n\tstate started\n") },
+			pve.Refused, "VM 102 is managed by HA, which decides itself; nothing was changed here.",
+		},
 		"its list has it not": {func(h *host) { h.file("run/resources.cfg", "vm: 1020\n") }, pve.Done, ""},
 		"there is no list":    {func(*host) {}, pve.Done, ""},
 		"its list cannot be read": {func(h *host) {

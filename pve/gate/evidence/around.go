@@ -245,9 +245,11 @@ func (l *look) commands() []probe {
 		{"storage (lvs)", 5 * time.Second, []string{"lvs", "--noheadings", "-o", "vg_name,lv_name,lv_size,data_percent,metadata_percent,lv_attr"}},
 		{"storage (zpool)", 5 * time.Second, []string{"zpool", "status", "-x"}},
 		{"file systems", 3 * time.Second, []string{"df", "-lP"}},
-		{"journal", 3 * time.Second, []string{"journalctl", "-q", "--no-pager", "-o", "short-iso", "-n", "80",
+		{"journal", 3 * time.Second, []string{
+			"journalctl", "-q", "--no-pager", "-o", "short-iso", "-n", "80",
 			// A local user may call itself QEMU in the journal; the field with the leading _ is journald's own word.
-			"_UID=0", "-t", "QEMU", "-t", "pvedaemon", "-t", "pvestatd", "-t", "qmeventd"}},
+			"_UID=0", "-t", "QEMU", "-t", "pvedaemon", "-t", "pvestatd", "-t", "qmeventd",
+		}},
 	} {
 		all = append(all, l.command(p.name, p.limit, p.argv[0], p.argv[1:]...))
 	}

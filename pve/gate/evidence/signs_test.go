@@ -15,8 +15,14 @@ func TestWhoIsAttentive(t *testing.T) {
 		change func(*evidence.Capture)
 		want   bool
 	}{
-		{"healthy", nil, true}, {"idle", nil, true}, {"healthy", busy, true},
-		{"stall", nil, false}, {"frozen", nil, false}, {"idle-deaf", nil, false}, {"noagent", nil, false}, {"stopped", nil, false},
+		{"healthy", nil, true},
+		{"idle", nil, true},
+		{"healthy", busy, true},
+		{"stall", nil, false},
+		{"frozen", nil, false},
+		{"idle-deaf", nil, false},
+		{"noagent", nil, false},
+		{"stopped", nil, false},
 	} {
 		c := recorded(t, s.base)
 		if s.change != nil {

@@ -119,8 +119,10 @@ var told = []story{
 	{"a command of somebody else that does not end", "healthy", func(c *evidence.Capture) {
 		c.Machine.Broke = &evidence.Break{Answered: "greeting", At: "qmp_capabilities", Waited: 7 * time.Second}
 	}, "fell-silent", pve.Forensics, "QEMU greets, but takes no command: an earlier one has not ended; look again with `forensics`"},
-	{"a main loop that hangs in a command", "healthy", hangs, "fell-silent", pve.Cycle,
-		"QEMU answered `query-cpus-fast`, then fell silent at `query-block` and greets nobody now; `cycle`"},
+	{
+		"a main loop that hangs in a command", "healthy", hangs, "fell-silent", pve.Cycle,
+		"QEMU answered `query-cpus-fast`, then fell silent at `query-block` and greets nobody now; `cycle`",
+	},
 	{"the same, while qm got an answer", "healthy", func(c *evidence.Capture) {
 		hangs(c)
 		say(c, "qm status", "running-qemu: 9.2.0\nstatus: running\n")
@@ -243,8 +245,10 @@ var told = []story{
 	}, "stuck-process", "", "QEMU hangs in the kernel: 2 threads in D for 2 s (percpu_rwsem_wait): host storage; start nothing"},
 
 	{"threads in D since the look began", "dstate", lastMoved(500 * time.Millisecond), "stuck-process", "", "QEMU hangs in the kernel: 2 threads in D for 3 s (percpu_rwsem_wait): host storage; start nothing"},
-	{"a stall that is as young", "stall", lastMoved(500 * time.Millisecond), "io-slow", pve.Forensics,
-		"No block I/O for 3 s with 1 request waiting: slow, or the beginning of a stall; look again with `forensics`"},
+	{
+		"a stall that is as young", "stall", lastMoved(500 * time.Millisecond), "io-slow", pve.Forensics,
+		"No block I/O for 3 s with 1 request waiting: slow, or the beginning of a stall; look again with `forensics`",
+	},
 
 	{"locked, and something is wrong beneath", "stall", func(c *evidence.Capture) {
 		say(c, "qm config", "lock: snapshot-delete\n")

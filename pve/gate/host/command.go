@@ -70,7 +70,7 @@ func Command(ctx context.Context, limit time.Duration, name string, args ...stri
 // behind with this mark, a file of its own, still hangs, no second is started beside it. The mark is locked, and the
 // program inherits the lock.
 func Once(ctx context.Context, limit time.Duration, mark, name string, args ...string) Said {
-	f, err := os.OpenFile(mark, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a path of the gate's own
+	f, err := os.OpenFile(mark, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return Said{Err: err}
 	}

@@ -154,7 +154,7 @@ func arguments(pid int) ([]string, error) {
 }
 
 func wordsOf(path string) ([]string, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // of /proc
+	text, err := os.ReadFile(path)
 	if err != nil || len(text) == 0 {
 		return nil, err
 	}
