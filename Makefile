@@ -2,6 +2,7 @@
 
 # The tools, pinned. CLAUDE is agentrun.Pinned and agentrun/cli/package.json too; a test compares them.
 CLAUDE   := 2.1.330
+BOLT     := 5.1.0
 GOLANGCI := 2.15.0
 # program:package; gcc is for the race detector, those after it are for the QEMU lab and its guest.
 DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc \
@@ -10,6 +11,7 @@ DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc \
 CACHE    := $(CURDIR)/.cache
 CLI_DIR  := $(CACHE)/claude-$(CLAUDE)
 CLI      := $(CLI_DIR)/node_modules/.bin/claude
+BOLT_DIR := $(CACHE)/bolt-$(BOLT)
 GUEST    := $(CACHE)/guest
 LINTER   := $(CACHE)/bin/golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -20,7 +22,7 @@ BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -
 export GORACE := atexit_sleep_ms=0
 
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint fmt bench build deps clean cli debian guest linter
+.PHONY: help drill test lint fmt bench build deps clean cli bolt debian guest linter
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +30,7 @@ help: ## list these commands
 drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
 
-test: cli guest build ## all tests, with race detector, real claude CLI, real sshd and real QEMU
+test: cli bolt guest build ## all tests, with race detector, real claude CLI, real sshd and real QEMU
 	BGBOT_CLAUDE=$(CLI) go test -race -timeout 480s ./...
 
 lint: linter ## golangci-lint, gofumpt and goimports included
@@ -46,7 +48,7 @@ build: ## bin/bgbot and bin/pve-gate-linux-*, static
 	@for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(GO_BUILD) -o bin/pve-gate-linux-$$arch ./cmd/pve-gate || exit 1; done
 	@echo "build: bin/bgbot and bin/pve-gate-linux-amd64, -arm64 are $(VERSION)"
 
-deps: cli guest linter ## install what is missing: the claude CLI, Debian packages, the QEMU lab's guest, the linter
+deps: cli bolt guest linter ## install what is missing: the claude CLI, Slack's SDK, Debian packages, the QEMU lab's guest, the linter
 
 clean: ## remove what build made; .cache stays
 	rm -rf bin coverage.out
@@ -63,6 +65,17 @@ cli:
 		cd $(CLI_DIR) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && \
 		node node_modules/@anthropic-ai/claude-code/install.cjs && \
 		echo "deps: claude $$($(CLI) --version) is installed"; \
+	fi
+
+# Slack's own SDK runs against our stand-in of Slack in a test, so that the stand-in is not only our opinion.
+bolt:
+	@if [ -d $(BOLT_DIR)/node_modules/@slack/bolt ]; then \
+		echo "deps: bolt $(BOLT) is there"; \
+	else \
+		command -v npm >/dev/null || { echo "deps: npm is missing; install Node.js 20 or later with npm, then run make again"; exit 1; }; \
+		echo "deps: installing bolt $(BOLT) into .cache (22 MB)"; \
+		mkdir -p $(BOLT_DIR) && cp internal/slacktest/bolt/package.json internal/slacktest/bolt/package-lock.json $(BOLT_DIR)/ && \
+		cd $(BOLT_DIR) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; \
 	fi
 
 debian:

@@ -24,10 +24,11 @@ import (
 // picture says which packages of ours each package may import; what is not here may not exist. The design has the same
 // picture in words: everything below bot is a leaf, and adapters know bot, never the reverse.
 var picture = map[string][]string{
-	"cmd/bgbot":    {"agentrun", "agents", "auth", "bot", "bot/console", "config", "internal/lab", "internal/sshagent", "internal/store", "pve", "pve/install", "pve/relay"},
+	"cmd/bgbot":    {"agentrun", "agents", "auth", "bot", "bot/console", "bot/slack", "config", "internal/lab", "internal/sshagent", "internal/store", "pve", "pve/install", "pve/relay"},
 	"cmd/pve-gate": {"pve", "pve/gate"},
 
 	"bot/console": {"auth", "bot"},
+	"bot/slack":   {"auth", "bot"},
 	"bot":         {"agentrun", "auth", "internal/store", "pve"},
 
 	"agentrun":          {},
@@ -50,6 +51,7 @@ var picture = map[string][]string{
 	"internal/lab/image": {},
 
 	"internal/anthropictest": {},
+	"internal/slacktest":     {},
 	"internal/sshdtest":      {},
 }
 
@@ -57,6 +59,7 @@ var picture = map[string][]string{
 var onlyIn = map[string]string{
 	"github.com/spf13/viper": "config",
 	"charm.land/bubbletea":   "bot/console",
+	"github.com/slack-go":    "bot/slack",
 	"modernc.org/sqlite":     "internal/store",
 }
 
@@ -252,4 +255,17 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// The version of Slack's SDK stands in the Makefile and in the files of npm, which slacktest compares.
+func TestOneVersionOfBolt(t *testing.T) {
+	t.Parallel()
+	var manifest struct{ Dependencies map[string]string }
+	if err := json.Unmarshal([]byte(read(t, "internal/slacktest/bolt/package.json")), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	makefile := regexp.MustCompile(`(?m)^BOLT\s*:=\s*(\S+)$`).FindStringSubmatch(read(t, "Makefile"))
+	if want := manifest.Dependencies["@slack/bolt"]; makefile == nil || makefile[1] != want {
+		t.Errorf("the Makefile says %q, package.json %q", makefile, want)
+	}
 }
