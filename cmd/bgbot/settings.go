@@ -190,7 +190,7 @@ func runbooks(dir string) ([]string, error) {
 // mask hides the secrets by their exact value: a pattern misses what it does not know. A text that ends in the middle of
 // one is hidden too, because an answer is shown while it grows.
 func mask(secrets []string) func(string) string {
-	const shortest = 6
+	const shortest, begun = 6, 4
 	var pairs, known []string
 	for _, s := range secrets {
 		if len(s) >= shortest {
@@ -202,7 +202,7 @@ func mask(secrets []string) func(string) string {
 	return func(text string) string {
 		text = whole.Replace(text)
 		for _, s := range known {
-			for n := len(s) - 1; n >= shortest; n-- {
+			for n := len(s) - 1; n >= begun; n-- {
 				if before, is := strings.CutSuffix(text, s[:n]); is {
 					return before + "[secret]"
 				}
