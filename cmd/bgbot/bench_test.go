@@ -113,7 +113,7 @@ var terminalPace = (*console.Console)(nil).Limits()
 // BenchmarkVerb measures a typed verb over the warm link, to the first byte that goes to the host and to the answer on
 // the screen, and ssh(1) asking the same host for the same.
 func BenchmarkVerb(b *testing.B) {
-	w := newWorld(quiet{b}, b.TempDir(), "disk-full")
+	w := newWorld(quiet{b}, b.TempDir(), "disk-full", newRoom())
 	cold := sshCommand(b, w.lab)
 	wire := newTap(b, w.settings.gate.Address)
 	w.settings.gate.Address = wire.address()
@@ -145,7 +145,7 @@ func BenchmarkVerb(b *testing.B) {
 
 // BenchmarkStop measures from the typed word, while a command of the real claude runs, to the proof in the thread.
 func BenchmarkStop(b *testing.B) {
-	w := newWorld(quiet{b}, b.TempDir(), "disk-full")
+	w := newWorld(quiet{b}, b.TempDir(), "disk-full", newRoom())
 	sleep := fmt.Sprintf("sleep 6%05d", os.Getpid()%100000)
 	must(b, w.script.add("please look", anthropictest.Answer{Bash: []string{sleep}}))
 	o := observe(b, w, terminalPace, 0)

@@ -18,7 +18,7 @@ SSH_AUTH_SOCK=$ssh/agent.sock ssh-add -l >/dev/null 2>&1 && echo "$who agent"
 cat $ssh/config >/dev/null 2>&1 && echo "$who config"
 echo "$who seen"
 done | sort`
-	w := newWorld(t, t.TempDir(), "disk-full")
+	w := newWorld(t, t.TempDir(), "disk-full", newRoom())
 	must(t, w.script.add("hold", anthropictest.Answer{Bash: []string{"sleep 600"}}))
 	must(t, w.script.add("steal", anthropictest.Answer{Bash: []string{look}}))
 	must(t, w.script.add("steal", anthropictest.Answer{Text: "It saw: TOOL."}))

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/bot/slack"
 	"bgbot/config"
 	"bgbot/internal/store"
 	"bgbot/pve"
@@ -36,6 +38,7 @@ status; the store is opened, so stop a bgbot that uses it first. Exits 1 if a ch
 	d.gate(ctx, s)
 	err = pve.Reach(ctx, s.ssh)
 	d.check(s.vm.Name, "SSH answered, the host key is the pinned one, the login works", err)
+	d.slack(ctx, s, cfg)
 	d.claude(ctx, s, cfg)
 	d.store(ctx, s)
 	if d.failed > 0 {
@@ -82,6 +85,24 @@ func (d *doctor) gate(ctx context.Context, s settings) {
 			err = fmt.Errorf("the Proxmox host's clock is %s off from mine; set up NTP on both", off)
 		}
 		d.check("clock", "the Proxmox host's clock agrees with mine", err)
+	}
+}
+
+// slack looks at what serving needs there, if it is configured.
+func (d *doctor) slack(ctx context.Context, s settings, cfg *config.Config) {
+	if !slices.Contains(cfg.Chats(), "slack") {
+		return
+	}
+	for _, f := range slack.Check(ctx, slackOptions(cfg, logger(d.e.err, "error", "text", mask(s.secrets)))) {
+		name := strings.TrimPrefix(f.What, "slack.")
+		switch f.Level {
+		case slack.Wrong:
+			d.check(name, "", errors.New(f.Text))
+		case slack.Doubtful:
+			d.check(name, "but "+f.Text, nil)
+		case slack.Good:
+			d.check(name, f.Text, nil)
+		}
 	}
 }
 

@@ -93,14 +93,15 @@ func commands() []command {
 		{"console", "[-c bgbot.yaml] [--plain]", "the same bot with this terminal as its chat, for when the chat service is down", runConsole},
 		{"vm", "VERB [-c bgbot.yaml] [--yes]", "one verb, no bot and no model; the exit code is the gate's", runVM},
 		{"drill", "[SCENARIO] [--auto] [--live] [--break-model]", "a practice incident in this terminal; nothing real is touched", runDrill},
-		{"doctor", "[-c bgbot.yaml]", "checks configuration, keys, hosts, claude and store, and names the mend", runDoctor},
+		{"doctor", "[-c bgbot.yaml]", "checks configuration, keys, hosts, Slack, claude and store, and names the mend", runDoctor},
 		{"gate", "install [--apply|--check|--remove] [-c bgbot.yaml]", "sets up the Proxmox host and the VM, or prints how", runGate},
+		{"slack", "manifest [--public]", "prints the Slack app that bgbot needs", runSlack},
 		{"version", "", "prints the version", runVersion},
 	}
 }
 
 func run(ctx context.Context, args, environ []string, in *os.File, out, errOut io.Writer) int {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+	if len(args) == 0 || isHelp(args[0]) {
 		usage(out)
 		return exitOK
 	}

@@ -9,7 +9,7 @@ import (
 // happens in the CLI: no command of its own, no file that is read in, no flag.
 func TestOddMessages(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, t.TempDir(), "disk-full")
+	w := newWorld(t, t.TempDir(), "disk-full", newRoom())
 	w.open()
 	p := w.people["operator"]
 	for name, text := range map[string]string{

@@ -34,12 +34,18 @@ func newRoom() *room {
 	}
 }
 
+func (r *room) open(*world) opener { return only("console", r) }
+
+func (r *room) person(name string) auth.Person { return auth.Person{Chat: "console", ID: name} }
+
+func (r *room) words(pattern string) string { return pattern }
+
 // seat puts a person at a new terminal. Whoever was here before goes on in the thread where they spoke last.
 func (r *room) seat(t testing.TB, p *person) {
 	keys, typed := io.Pipe()
 	p.keys = typed
 	c, err := console.Open(console.Options{
-		In: keys, Out: p, Person: auth.Person{Chat: "console", ID: p.name}, Name: p.name, Plain: true, Dir: t.TempDir(),
+		In: keys, Out: p, Person: r.person(p.name), Name: p.name, Plain: true, Dir: t.TempDir(),
 	})
 	if err != nil {
 		t.Fatal(err)

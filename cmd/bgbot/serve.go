@@ -2,10 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+
+	"bgbot/bot"
+	"bgbot/bot/slack"
+	"bgbot/config"
+	"bgbot/internal/store"
 )
 
-func runServe(_ context.Context, e env, args []string) (int, error) {
+func runServe(ctx context.Context, e env, args []string) (int, error) {
 	fs := flags(e, "serve", "Serves the configured chats until it is told to stop (SIGTERM, ^C).")
 	path := fs.String("c", "", "the configuration `file`")
 	if _, err := parse(fs, args, 0); err != nil {
@@ -15,8 +23,57 @@ func runServe(_ context.Context, e env, args []string) (int, error) {
 	if err != nil {
 		return exitError, err
 	}
-	if err := cfg.RequireChat(); err != nil {
+	if err := servable(cfg); err != nil {
 		return exitError, err
 	}
-	return exitError, fmt.Errorf("this build has no adapter for %v yet; `bgbot console` serves this terminal", cfg.Chats())
+	s, err := fromConfig(cfg)
+	if err != nil {
+		return exitError, err
+	}
+	dir, err := stateDir(s.storeURL)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return exitError, fmt.Errorf("store.url: %w", err)
+	}
+	log := logger(e.err, cfg.Log.Level, cfg.Log.Format, mask(s.secrets))
+	log.InfoContext(ctx, "bgbot begins", "version", version, "vm", s.vm.Name, "chats", cfg.Chats())
+	err = serve(ctx, s, slackOf(cfg, log), log)
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		log.Info("bgbot ends", "why", fmt.Sprint(context.Cause(ctx)))
+		return exitOK, nil
+	}
+	return exitError, err
+}
+
+// servable wants a chat, and none that this build cannot serve: half of what was asked for must not pass for all of it.
+func servable(cfg *config.Config) error {
+	for _, chat := range cfg.Chats() {
+		if chat != "slack" {
+			return fmt.Errorf("%s: this build has no adapter for it yet; remove the section, or serve the other chat without it", chat)
+		}
+	}
+	return cfg.RequireChat()
+}
+
+// slackOf opens Slack as configured.
+func slackOf(cfg *config.Config, log *slog.Logger) opener {
+	return func(ctx context.Context, db *store.Store) (map[string]bot.Chat, error) {
+		o := slackOptions(cfg, log)
+		o.Cursor = func(ctx context.Context, key string) string { return db.Cursor(ctx, "slack", key) }
+		o.SetCursor = func(ctx context.Context, key, value string) { db.SetCursor(ctx, "slack", key, value) }
+		chat, err := slack.Open(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]bot.Chat{"slack": chat}, nil
+	}
+}
+
+func slackOptions(cfg *config.Config, log *slog.Logger) slack.Options {
+	return slack.Options{
+		AppToken: cfg.Slack.AppToken.Reveal(), BotToken: cfg.Slack.BotToken.Reveal(), Channel: cfg.Slack.Channel,
+		APIURL: cfg.Slack.APIURL, People: cfg.Auth.Slack, Log: log,
+	}
 }

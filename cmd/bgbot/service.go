@@ -14,8 +14,18 @@ import (
 	"bgbot/pve/relay"
 )
 
+// opener opens the chats of a service, by name. The store keeps how far each was read.
+type opener func(ctx context.Context, db *store.Store) (map[string]bot.Chat, error)
+
+// only is the opener of a chat that is open already.
+func only(name string, chat bot.Chat) opener {
+	return func(context.Context, *store.Store) (map[string]bot.Chat, error) {
+		return map[string]bot.Chat{name: chat}, nil
+	}
+}
+
 // serve wires the service in order of dependency, runs it until ctx ends or a chat does, and takes it down in reverse.
-func serve(ctx context.Context, s settings, chats map[string]bot.Chat, log *slog.Logger) (err error) {
+func serve(ctx context.Context, s settings, open opener, log *slog.Logger) (err error) {
 	db, err := store.Open(ctx, s.storeURL, log)
 	if err != nil {
 		return err
@@ -51,6 +61,10 @@ func serve(ctx context.Context, s settings, chats map[string]bot.Chat, log *slog
 	defer func() { err = errors.Join(err, runner.Close(context.WithoutCancel(ctx))) }()
 	keys.owns = runner.Owns
 
+	chats, err := open(ctx, db)
+	if err != nil {
+		return err
+	}
 	b := bot.New(bot.Options{
 		Chats: chats, Policy: auth.NewPolicy(s.people...), Confirm: s.confirm, Power: s.power, VM: s.vm,
 		Gate: gate, Guest: bot.Guest{Reach: vm.reach, Look: vm.look, Knock: vm.knock, Accept: vm.accept},

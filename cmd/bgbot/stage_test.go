@@ -40,7 +40,7 @@ func observe(b *testing.B, w *world, limits bot.Limits, every int) *observed {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(ctx, w.settings, map[string]bot.Chat{"console": o}, slog.New(slog.DiscardHandler))
+		done <- serve(ctx, w.settings, only("console", o), slog.New(slog.DiscardHandler))
 	}()
 	b.Cleanup(func() {
 		stop()
@@ -66,7 +66,7 @@ func (o *observed) asks(b *testing.B, line, pattern string) {
 // watchTurn lets the ticker have one turn, and reports what became of its lines. Each 4th edit may be refused.
 func watchTurn(b *testing.B, limits bot.Limits, every int) {
 	b.Helper()
-	w := newWorld(quiet{b}, b.TempDir(), "disk-full")
+	w := newWorld(quiet{b}, b.TempDir(), "disk-full", newRoom())
 	w.settings.agent.Command = tickerCLI(b)
 	o := observe(b, w, limits, every)
 	began := time.Now()

@@ -57,10 +57,20 @@ import (
 //
 // $MARK is a number of the story's own, for commands that can be told from those of all others.
 func TestStories(t *testing.T) {
+	tellStories(t, func(testing.TB) venue { return newRoom() }, "testdata/stories")
+}
+
+// TestStoriesOnSlack tells the same stories, and some that only Slack knows, of people in a Slack workspace.
+func TestStoriesOnSlack(t *testing.T) {
+	at := func(t testing.TB) venue { return newDesk(t) }
+	tellStories(t, at, "testdata/stories")
+}
+
+func tellStories(t *testing.T, at func(testing.TB) venue, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/stories",
+		Dir: dir,
 		Setup: func(e *testscript.Env) error {
-			e.Values[worldKey{}] = &lazyWorld{t: e.T().(testing.TB), scenario: "disk-full"}
+			e.Values[worldKey{}] = &lazyWorld{t: e.T().(testing.TB), scenario: "disk-full", at: at}
 			e.Setenv("MARK", fmt.Sprintf("%d.%d", os.Getpid()+1000, marks.Add(1)))
 			return nil
 		},
@@ -88,6 +98,7 @@ func TestStories(t *testing.T) {
 			"asked":     storyAsked,
 			"restart":   func(ts *testscript.TestScript, _ bool, _ []string) { w := the(ts); w.close(); w.open() },
 			"recovered": storyRecovered,
+			"slack":     storySlack,
 		},
 	})
 }
@@ -100,6 +111,7 @@ type worldKey struct{}
 type lazyWorld struct {
 	t        testing.TB
 	scenario string
+	at       func(testing.TB) venue
 	once     sync.Once
 	world    *world
 }
@@ -108,7 +120,7 @@ func lazy(ts *testscript.TestScript) *lazyWorld { return ts.Value(worldKey{}).(*
 
 func the(ts *testscript.TestScript) *world {
 	l := lazy(ts)
-	l.once.Do(func() { l.world = newWorld(l.t, l.t.TempDir(), l.scenario) })
+	l.once.Do(func() { l.world = newWorld(l.t, l.t.TempDir(), l.scenario, l.at(l.t)) })
 	return l.world
 }
 
@@ -208,13 +220,13 @@ func storyPerson(name string) func(*testscript.TestScript, bool, []string) {
 		case len(args) == 2 && args[0] == "presses":
 			ts.Check(p.presses(args[1]))
 		case len(args) == 2 && args[0] == "sees":
-			remember(ts)(p.sees(args[1], patience))
+			remember(ts)(p.sees(w.venue.words(args[1]), patience))
 		case len(args) == 4 && args[0] == "sees" && args[2] == "within":
 			d, err := time.ParseDuration(args[3])
 			ts.Check(err)
-			remember(ts)(p.seesWithin(args[1], time.Duration(w.slow*float64(d))))
+			remember(ts)(p.seesWithin(w.venue.words(args[1]), time.Duration(w.slow*float64(d))))
 		case len(args) == 3 && args[0] == "saw":
-			n, err := p.saw(args[2])
+			n, err := p.saw(w.venue.words(args[2]))
 			ts.Check(err)
 			if n != number(ts, args[1]) {
 				ts.Fatalf("%s was shown %q %d times:\n%s", name, args[2], n, p.all())
@@ -252,12 +264,12 @@ func storyChat(ts *testscript.TestScript, _ bool, args []string) {
 	w := the(ts)
 	w.open()
 	if len(args) == 1 && args[0] == "patient" {
-		if n := w.room.hasty(); n > 0 {
+		if n := w.venue.hasty(); n > 0 {
 			ts.Fatalf("%d calls came while the chat had asked for silence", n)
 		}
 		return
 	}
-	ts.Check(w.room.breaks(args[0], args[1:]...))
+	ts.Check(w.venue.breaks(args[0], args[1:]...))
 }
 
 // storyStore puts a folder where the file was: whatever rights we have, that cannot be written.

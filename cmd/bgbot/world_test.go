@@ -31,7 +31,7 @@ type world struct {
 	model    *anthropictest.Server
 	settings settings
 	log      *logbook
-	room     *room
+	venue    venue
 	people   map[string]*person
 	slow     float64 // how busy this machine is; 1 is not
 
@@ -39,6 +39,16 @@ type world struct {
 	stop   context.CancelCauseFunc
 	done   chan struct{}
 	err    error
+}
+
+// venue is the chat service in which a story happens.
+type venue interface {
+	open(*world) opener
+	seat(testing.TB, *person)
+	person(name string) auth.Person
+	words(pattern string) string // a story's pattern, as people meet it here
+	breaks(kind string, args ...string) error
+	hasty() int
 }
 
 // The characters. The operator and the colleague are on the allowlist; the stranger is not.
@@ -49,10 +59,10 @@ const quickLab = 500 * time.Millisecond
 
 const worldKeyText = "a_key*nobody-may_see-0123456789" // with what CommonMark would escape
 
-func newWorld(t testing.TB, dir, scenario string) *world {
+func newWorld(t testing.TB, dir, scenario string, place venue) *world {
 	t.Helper()
 	cli := cliForTest(t)
-	w := &world{t: t, dir: dir, script: &script{}, log: &logbook{to: t.Output()}, room: newRoom(), people: map[string]*person{}}
+	w := &world{t: t, dir: dir, script: &script{}, log: &logbook{to: t.Output()}, venue: place, people: map[string]*person{}}
 	began := time.Now()
 	var err error
 	if w.lab, err = lab.Start(t.Context(), lab.Options{Scenario: scenario, Fast: true}); err != nil {
@@ -82,7 +92,7 @@ func newWorld(t testing.TB, dir, scenario string) *world {
 	for name, allowed := range characters {
 		w.people[name] = newPerson(name)
 		if allowed {
-			w.settings.people = append(w.settings.people, auth.Person{Chat: "console", ID: name})
+			w.settings.people = append(w.settings.people, place.person(name))
 		}
 	}
 	t.Cleanup(func() {
@@ -113,15 +123,19 @@ func (w *world) open() {
 	}
 	w.opened = true
 	for _, p := range w.people {
-		w.room.seat(w.t, p)
+		w.venue.seat(w.t, p)
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	w.stop, w.done = stop, make(chan struct{})
-	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := w.logger()
 	go func() {
 		defer close(w.done)
-		w.err = serve(ctx, w.settings, map[string]bot.Chat{"console": w.room}, log)
+		w.err = serve(ctx, w.settings, w.venue.open(w), log)
 	}()
+}
+
+func (w *world) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // close ends the service as SIGTERM would, and reports its error.

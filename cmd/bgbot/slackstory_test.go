@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"bgbot/internal/slacktest"
+)
+
+// TestStoriesOfSlack tells what only Slack knows: slash commands, its own page, sockets that end. The commands are those
+// of [TestStories] and
+//
+//	slack leaves|returns                the bot ends, or begins again; Slack goes on without it
+//	slack cuts KIND                     every socket meets that end; it waits for the next one
+//	slack opens NAME                    somebody opens the bot's own page
+//	slack page NAME REGEXP              waits until that stands on somebody's page
+//	slack touches NAME LABEL            presses a button there
+//	slack edits NAME TEXT               somebody changes what they said last
+//	slack joins NAME                    somebody new comes into the channel
+//	slack heard                         nothing that Slack sent was lost or acknowledged late
+func TestStoriesOfSlack(t *testing.T) {
+	tellStories(t, func(t testing.TB) venue { return newDesk(t) }, "testdata/slack")
+}
+
+// ends are the ways in which a socket ends, as stories name them.
+var ends = map[string]slacktest.Disruption{
+	"warning": slacktest.Warning, "refresh": slacktest.Refresh, "silent": slacktest.RefreshSilent, "reset": slacktest.ResetSocket,
+	"hangup": slacktest.Hangup, "close": slacktest.CloseFrame, "half": slacktest.CutFrame, "crowd": slacktest.TooMany,
+}
+
+func storySlack(ts *testscript.TestScript, _ bool, args []string) {
+	w := the(ts)
+	d, ok := w.venue.(*desk)
+	if !ok {
+		ts.Fatalf("this story happens at consoles")
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, patience)
+	defer cancel()
+	switch name := strings.Join(args[:min(1, len(args))], ""); {
+	case name == "leaves":
+		w.close()
+	case name == "returns":
+		w.open()
+	case name == "cuts" && len(args) == 2 && ends[args[1]] != 0:
+		dialled := d.slack.Dialled()
+		if d.slack.Disrupt(ends[args[1]]) == 0 {
+			ts.Fatalf("there is no socket to cut")
+		}
+		ts.Check(d.slack.AwaitSockets(ctx, 1, dialled))
+	case name == "opens" && len(args) == 2:
+		w.open()
+		_, err := d.slack.OpenHome(member(args[1]))
+		ts.Check(err)
+	case name == "page" && len(args) == 3:
+		ts.Check(d.page(ctx, member(args[1]), args[2]))
+	case name == "touches" && len(args) == 3:
+		ts.Check(d.touch(member(args[1]), args[2]))
+	case name == "edits" && len(args) == 3:
+		ts.Check(d.edit(args[1], args[2]))
+	case name == "joins" && len(args) == 2:
+		d.slack.AddUser(slacktest.User{ID: member(args[1]), Name: args[1]})
+		_, err := d.slack.Join(d.slack.Channel(), member(args[1]))
+		ts.Check(err)
+	case name == "heard" && len(args) == 1:
+		if truth := d.slack.Truth(); truth.Lost > 0 {
+			ts.Fatalf("of what Slack sent: %+v", truth)
+		}
+	default:
+		ts.Fatalf("usage: slack leaves|returns | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | heard",
+			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
+	}
+}
+
+// page waits until a person's page shows pattern.
+func (d *desk) page(ctx context.Context, user, pattern string) error {
+	re, err := regexp.Compile("(?m)" + pattern)
+	if err != nil {
+		return err
+	}
+	if re.MatchString(d.slack.Home(user).Shown()) {
+		return nil
+	}
+	_, err = d.slack.Await(ctx, 0, func(h slacktest.Happening) bool {
+		return h.Kind == slacktest.Drawn && h.View.User == user && re.MatchString(h.View.Shown())
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %q is not on the page, which shows:\n%s", err, pattern, d.slack.Home(user).Shown())
+	}
+	return nil
+}
+
+// touch presses a button of a person's page.
+func (d *desk) touch(user, label string) error {
+	for _, b := range d.slack.Home(user).Buttons() {
+		if b.Label == label {
+			_, err := d.slack.ClickHome(user, b.ActionID)
+			return err
+		}
+	}
+	return fmt.Errorf("there is no button %q on the page:\n%s", label, d.slack.Home(user).Shown())
+}
+
+// edit changes what a person said last.
+func (d *desk) edit(name, text string) error {
+	all := d.slack.Messages(d.slack.Channel())
+	for _, m := range slices.Backward(all) {
+		if m.User == member(name) {
+			_, err := d.slack.Edit(member(name), m.TS, text)
+			return err
+		}
+	}
+	return fmt.Errorf("%s has said nothing", name)
+}
