@@ -192,7 +192,8 @@ func prose(b *strings.Builder, text, rest string) {
 }
 
 // escaped writes a backslash escape and returns its length. "\<" would become "\&lt;", which is an escaped "&" (6.1 of the
-// specification has no order that saves it), so these three become entities.
+// specification has no order that saves it), so these three become entities. Slack documents escapes for what it gives a
+// meaning; where a letter has none, the backslash is left out.
 func escaped(b *strings.Builder, s string) int {
 	if len(s) < 2 {
 		b.WriteString(s)
@@ -205,6 +206,13 @@ func escaped(b *strings.Builder, s string) int {
 	case '\n':
 		b.WriteByte('\\')
 		return 1
+	}
+	done := b.String()
+	line := strings.TrimSpace(done[strings.LastIndexByte(done, '\n')+1:])
+	switch {
+	case s[1] == '{', s[1] == '}', s[1] == '#' && line != "", s[1] == '!' && !strings.HasPrefix(s[2:], "["), s[1] == '|' && line != "" && line[0] != '|':
+		b.WriteByte(s[1])
+		return 2
 	default:
 		_, n := utf8.DecodeRuneInString(s[1:])
 		b.WriteString(s[:1+n])
