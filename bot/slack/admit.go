@@ -32,6 +32,7 @@ func (r *refusal) Error() string { return r.why }
 
 func refuse(why string) error           { return &refusal{why: why, level: slog.LevelInfo} }
 func refuseAloud(why, say string) error { return &refusal{why: why, say: say, level: slog.LevelWarn} }
+
 func refuseForNow(why, say string) error {
 	return &refusal{why: why, say: say, level: slog.LevelWarn, later: true}
 }

@@ -195,17 +195,24 @@ func TestWhatActs(t *testing.T) {
 		"a command":                      {"slash_commands", typedCommand(), bot.Message{Text: "/vm status"}},
 		"a command alone":                {"slash_commands", typedCommand().with(fields{"text": "", "is_enterprise_install": nil}), bot.Message{Text: "/vm"}},
 		"a click":                        {"interactive", pressedButton(), bot.Message{Click: "stop:t1", Card: "1700000100.000100", Place: bot.Place{Thread: "1700000000.000100"}}},
-		"a click in the channel": {"interactive", pressedButton().with(fields{"container": fields{"type": "message", "message_ts": "1700000100.000100", "channel_id": ourChannel, "thread_ts": "1700000100.000100"}}),
-			bot.Message{Click: "stop:t1", Card: "1700000100.000100"}},
-		"a click where an organization has several workspaces": {"interactive", pressedButton().with(fields{"team": json.RawMessage("null")}),
-			bot.Message{Click: "stop:t1", Card: "1700000100.000100", Place: bot.Place{Thread: "1700000000.000100"}}},
+		"a click in the channel": {
+			"interactive", pressedButton().with(fields{"container": fields{"type": "message", "message_ts": "1700000100.000100", "channel_id": ourChannel, "thread_ts": "1700000100.000100"}}),
+			bot.Message{Click: "stop:t1", Card: "1700000100.000100"},
+		},
+		"a click where an organization has several workspaces": {
+			"interactive", pressedButton().with(fields{"team": json.RawMessage("null")}),
+			bot.Message{Click: "stop:t1", Card: "1700000100.000100", Place: bot.Place{Thread: "1700000000.000100"}},
+		},
 		"a click on our page": {"interactive", pressedButton().with(fields{
 			"container": fields{"type": "view", "view_id": "V1"}, "view": fields{"type": "home", "app_id": ourApp, "bot_id": ourBot, "team_id": ourTeam}, "channel": nil, "message": nil,
 		}), bot.Message{Click: "stop:t1"}},
 		"our page is opened":      {"events_api", wrap(fields{"type": "app_home_opened", "user": operator, "channel": "D1", "tab": "home", "event_ts": ago(0)}), bot.Message{Home: true}},
 		"Slack's own stop button": {"events_api", wrap(fields{"type": "agent_session_stopped", "user": operator, "channel": ourChannel, "thread_ts": root, "event_ts": ago(0)}), bot.Message{Text: "stop", Place: bot.Place{Thread: root}}},
-		"Slack holds events back": {"events_api", fields{"type": "app_rate_limited", "team_id": ourTeam, "api_app_id": ourApp, "minute_rate_limited": 1518467820},
-			bot.Message{Notice: "⚠️ Slack holds back what is said here, since it has more than 30,000 events an hour for me. I read the channel again every few minutes; `bgbot console` is faster."}},
+		"Slack holds events back": {
+			"events_api",
+			fields{"type": "app_rate_limited", "team_id": ourTeam, "api_app_id": ourApp, "minute_rate_limited": 1518467820},
+			bot.Message{Notice: "⚠️ Slack holds back what is said here, since it has more than 30,000 events an hour for me. I read the channel again every few minutes; `bgbot console` is faster."},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, answer := give(t, c.kind, c.payload.raw(), 0)

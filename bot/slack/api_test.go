@@ -74,8 +74,8 @@ func TestAPersonReadsWhatToMend(t *testing.T) {
 		fatal bool
 		said  string
 	}{
-		"invalid_auth":      {true, "slack.bot_token is refused (invalid_auth): Slack does not know it. " + botTokenMend},
-		"token_revoked":     {true, "slack.bot_token is refused (token_revoked): it was revoked. " + botTokenMend},
+		"invalid_auth":      {true, "slack.bot_token is refused (invalid_auth): Slack does not know it. " + installAgain},
+		"token_revoked":     {true, "slack.bot_token is refused (token_revoked): it was revoked. " + installAgain},
 		"missing_scope":     {true, "The Slack app lacks a scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me."},
 		"not_in_channel":    {false, "I am not in the Slack channel any more (not_in_channel). Invite me again with /invite; what I have to say waits until then."},
 		"channel_not_found": {false, "I am not in the Slack channel any more (channel_not_found). Invite me again with /invite; what I have to say waits until then."},

@@ -67,16 +67,7 @@ func (g *gaps) close(until time.Time) {
 func (in *intake) catchUp(ctx context.Context) {
 	retry := backoff{least: time.Second, most: time.Minute}
 	found, pause := 0, in.pace.readBack
-	for {
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-in.gaps.wake:
-			timer.Stop()
-		case <-timer.C:
-		}
+	for wait(ctx, pause, in.gaps.wake) {
 		if in.channelState.bar() != nil {
 			pause = in.pace.readBack // nobody acts there now, so nothing was read, and the gap stays open
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,10 +73,8 @@ func (c *channel) bar() error {
 
 // conditionOf reads the answer of conversations.info.
 func conditionOf(info object, h home) condition {
-	for _, flag := range []string{"is_shared", "is_ext_shared", "is_pending_ext_shared", "is_org_shared", "is_global_shared"} {
-		if info.set(flag) {
-			return shared
-		}
+	if slices.ContainsFunc([]string{"is_shared", "is_ext_shared", "is_pending_ext_shared", "is_org_shared", "is_global_shared"}, info.set) {
+		return shared
 	}
 	for _, teams := range []string{"shared_team_ids", "connected_team_ids", "pending_connected_team_ids", "pending_shared"} {
 		if info.set(teams) && string(info[teams]) != `["`+h.team+`"]` {
@@ -141,19 +140,7 @@ func (in *intake) watch(ctx context.Context, complete bool) error {
 		pause = in.pace.lookAgain
 	}
 	failed, last := "", time.Time{}
-	for {
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-in.stale:
-			timer.Stop()
-		case <-timer.C:
-		}
-		if pauseFor(ctx, time.Until(last.Add(in.pace.lookGap))) != nil {
-			return nil
-		}
+	for wait(ctx, pause, in.stale) && wait(ctx, time.Until(last.Add(in.pace.lookGap)), nil) {
 		last = time.Now()
 		err := in.lookAround(ctx)
 		if _, fatal := errors.AsType[*bot.Fatal](err); fatal {
@@ -168,6 +155,19 @@ func (in *intake) watch(ctx context.Context, complete bool) error {
 			in.log.WarnContext(ctx, "looked at the channel and the people", "err", err)
 		}
 	}
+	return nil
+}
+
+// wait returns after some time, or when somebody wakes it; it is false once ctx has ended.
+func wait(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wake:
+	case <-timer.C:
+	}
+	return ctx.Err() == nil
 }
 
 // lookAround asks once for the channel and the people.

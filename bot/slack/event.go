@@ -88,6 +88,7 @@ func (in *intake) joined(ev object) (bot.Message, error) {
 	case !userPattern.MatchString(user):
 		return bot.Message{}, refuse("nobody joined")
 	}
+	in.look() // they may be the first from elsewhere
 	in.behind(func(ctx context.Context) { in.announce(ctx, user, ev) })
 	return bot.Message{}, nil
 }

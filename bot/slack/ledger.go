@@ -36,8 +36,6 @@ const (
 	overlap     = 30 * time.Second
 )
 
-func cursorKeyOf(channel string) string { return "read/" + channel }
-
 // load reads what an earlier process kept; fresh says that there is nothing.
 func (l *ledger) load(kept string, now time.Time) (fresh bool) {
 	l.mu.Lock()

@@ -154,9 +154,9 @@ func (s *scene) hears(text string) bot.Message {
 }
 
 // notes waits for a notice.
-func (s *scene) notes(text string) bot.Message {
+func (s *scene) notes(text string) {
 	s.t.Helper()
-	return s.core.await(s.t, text, func(m bot.Message) bool { return m.Notice == text })
+	s.core.await(s.t, text, func(m bot.Message) bool { return m.Notice == text })
 }
 
 // texts is all that people said as far as the core knows.

@@ -39,18 +39,28 @@ func TestACommandIsRefusedInWordsThatOneSees(t *testing.T) {
 		"elsewhere":            {payload: typedCommand().with(fields{"channel_id": "C0OTHER"}), want: "I serve one channel only: type this in <#C0INCIDENT>. Nothing was done."},
 		"a stranger elsewhere": {payload: typedCommand().with(fields{"channel_id": "C0OTHER", "user_id": stranger}), want: "I serve one channel only. Nothing was done."},
 		"late":                 {payload: typedCommand(), attempt: 1, want: late},
-		"a guest on the allowlist": {payload: typedCommand(), before: func(in *intake) {
-			in.people.known[operator] = record{barred: "is a guest's (is_restricted)", at: time.Now()}
+		"a guest on the allowlist": {
+			payload: typedCommand(), before: func(in *intake) {
+				in.people.known[operator] = record{barred: "is a guest's (is_restricted)", at: time.Now()}
+			},
+			want: "You may not act here: your Slack account is a guest's (is_restricted). Somebody on the allowlist has to.",
 		},
-			want: "You may not act here: your Slack account is a guest's (is_restricted). Somebody on the allowlist has to."},
-		"a person whom Slack did not tell of yet": {payload: typedCommand(), before: func(in *intake) { delete(in.people.known, operator) },
-			want: "Nothing was done: I have to check your Slack account first, and Slack did not answer yet. I keep asking; say it again in a minute."},
-		"a person whom Slack does not tell of any more": {payload: typedCommand(), before: func(in *intake) { in.people.known[operator] = record{at: time.Now().Add(-34 * time.Minute)} },
-			want: "Nothing was done: I have to check your Slack account now and then, and Slack has not answered that for 34 min. I keep asking; say it again in a minute, or use `bgbot console`."},
-		"a shared channel": {payload: typedCommand(), before: func(in *intake) { in.channelState.is = shared },
-			want: "Nothing was done: this channel is shared with another workspace, or is about to be, and I act in none that is."},
-		"a channel that Slack does not tell of any more": {payload: typedCommand(), before: func(in *intake) { in.channelState.at = time.Now().Add(-31 * time.Minute) },
-			want: "Nothing was done: I have to check now and then that nobody else can write here, and Slack has not answered that for 31 min. I keep asking; use `bgbot console` until then."},
+		"a person whom Slack did not tell of yet": {
+			payload: typedCommand(), before: func(in *intake) { delete(in.people.known, operator) },
+			want: "Nothing was done: I have to check your Slack account first, and Slack did not answer yet. I keep asking; say it again in a minute.",
+		},
+		"a person whom Slack does not tell of any more": {
+			payload: typedCommand(), before: func(in *intake) { in.people.known[operator] = record{at: time.Now().Add(-34 * time.Minute)} },
+			want: "Nothing was done: I have to check your Slack account now and then, and Slack has not answered that for 34 min. I keep asking; say it again in a minute, or use `bgbot console`.",
+		},
+		"a shared channel": {
+			payload: typedCommand(), before: func(in *intake) { in.channelState.is = shared },
+			want: "Nothing was done: this channel is shared with another workspace, or is about to be, and I act in none that is.",
+		},
+		"a channel that Slack does not tell of any more": {
+			payload: typedCommand(), before: func(in *intake) { in.channelState.at = time.Now().Add(-31 * time.Minute) },
+			want: "Nothing was done: I have to check now and then that nobody else can write here, and Slack has not answered that for 31 min. I keep asking; use `bgbot console` until then.",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,10 +140,14 @@ func TestAnOperatorIsToldWhyAReplyDoesNothing(t *testing.T) {
 		event fields
 		want  string
 	}{
-		"also sent to the channel": {typed().with(fields{"subtype": "thread_broadcast", "thread_ts": ago(time.Hour)}),
-			"I do not act on a reply that is also sent to the channel. Say it again in the thread alone."},
-		"a photo without words": {typed().with(fields{"subtype": "file_share", "text": ""}),
-			"I read words only, no files and no pictures. Say in words what is wrong."},
+		"also sent to the channel": {
+			typed().with(fields{"subtype": "thread_broadcast", "thread_ts": ago(time.Hour)}),
+			"I do not act on a reply that is also sent to the channel. Say it again in the thread alone.",
+		},
+		"a photo without words": {
+			typed().with(fields{"subtype": "file_share", "text": ""}),
+			"I read words only, no files and no pictures. Say in words what is wrong.",
+		},
 		"a stranger is not": {typed().with(fields{"subtype": "file_share", "text": "", "user": stranger}), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -268,7 +282,7 @@ func TestARevokedTokenEndsIt(t *testing.T) {
 	s.RefuseToken(s.BotToken(), "account_inactive")
 	s.until("the end", func() bool { return s.Sockets() == 0 })
 	fatal, ok := errors.AsType[*bot.Fatal](r.stop())
-	if !ok || fatal.Reason != "slack.bot_token is refused (account_inactive): the app was removed from the workspace, or the workspace is gone. "+botTokenMend {
+	if !ok || fatal.Reason != "slack.bot_token is refused (account_inactive): the app was removed from the workspace, or the workspace is gone. "+installAgain {
 		t.Errorf("got %v", fatal)
 	}
 }

@@ -85,7 +85,7 @@ func (s *survey) configuration(context.Context) (finding, error) {
 	case !strings.HasPrefix(o.AppToken, "xapp-"):
 		return finding{}, fatal("slack.app_token is no app-level token, which begins with xapp-. Make one on api.slack.com/apps, your app, Basic Information, with the scope connections:write, and put it into slack.app_token_file.")
 	case !strings.HasPrefix(o.BotToken, "xoxb-"):
-		return finding{}, fatal("slack.bot_token is no bot token, which begins with xoxb-. %s", botTokenMend)
+		return finding{}, fatal("slack.bot_token is no bot token, which begins with xoxb-. %s", installAgain)
 	case !channelPattern.MatchString(o.Channel):
 		return finding{}, fatal("slack.channel must be the channel's ID (C…), not its name: Slack shows it at the bottom of the channel's details.")
 	case !strings.HasSuffix(o.APIURL, "/"):
@@ -103,7 +103,7 @@ func (s *survey) identity(ctx context.Context) (finding, error) {
 	s.home.team, s.home.user, s.home.bot = o.text("team_id"), o.text("user_id"), o.text("bot_id")
 	switch {
 	case s.home.team == "" || s.home.user == "" || s.home.bot == "":
-		return finding{}, fatal("slack.bot_token is not a bot's. %s", botTokenMend)
+		return finding{}, fatal("slack.bot_token is not a bot's. %s", installAgain)
 	case o.set("is_enterprise_install"):
 		return finding{}, fatal("The Slack app is installed for a whole organization; bgbot serves one workspace. Install it in the workspace of slack.channel and put that bot token into slack.bot_token_file.")
 	}
@@ -113,7 +113,7 @@ func (s *survey) identity(ctx context.Context) (finding, error) {
 // scopes compares what the token may do with what we need. A surplus is refused: whoever steals the token has it too.
 func (s *survey) scopes(h http.Header) error {
 	var has []string
-	for _, scope := range strings.Split(h.Get("X-OAuth-Scopes"), ",") {
+	for scope := range strings.SplitSeq(h.Get("X-OAuth-Scopes"), ",") {
 		if scope = strings.TrimSpace(scope); scope != "" {
 			has = append(has, scope)
 		}
@@ -142,7 +142,7 @@ func (s *survey) app(ctx context.Context) (finding, error) {
 	}
 	s.home.app = o.in("bot").text("app_id")
 	if s.home.app == "" {
-		return finding{}, fatal("Slack does not say which app slack.bot_token belongs to. %s", botTokenMend)
+		return finding{}, fatal("Slack does not say which app slack.bot_token belongs to. %s", installAgain)
 	}
 	if m := appTokenPattern.FindStringSubmatch(s.opt.AppToken); m != nil && m[1] != s.home.app {
 		return finding{}, fatal("slack.app_token and slack.bot_token belong to two apps (%s and %s). Take both from the same app on api.slack.com/apps.", m[1], s.home.app)

@@ -20,40 +20,70 @@ func TestWhatKeepsTheBotFromStarting(t *testing.T) {
 		slack func(*scene)
 		want  string
 	}{
-		"tokens the wrong way round": {given: func(o *Options) { o.AppToken, o.BotToken = o.BotToken, o.AppToken },
-			want: "slack.app_token and slack.bot_token are the wrong way round: the app token begins with xapp-, the bot token with xoxb-."},
-		"a person's token": {given: func(o *Options) { o.BotToken = "xoxp-1" },
-			want: "slack.bot_token is no bot token, which begins with xoxb-. " + botTokenMend},
-		"no app token": {given: func(o *Options) { o.AppToken = "" },
-			want: "slack.app_token is no app-level token, which begins with xapp-. Make one on api.slack.com/apps, your app, Basic Information, with the scope connections:write, and put it into slack.app_token_file."},
-		"a channel's name": {given: func(o *Options) { o.Channel = "#incident" },
-			want: "slack.channel must be the channel's ID (C…), not its name: Slack shows it at the bottom of the channel's details."},
-		"an address without a slash": {given: func(o *Options) { o.APIURL = strings.TrimSuffix(o.APIURL, "/") },
-			want: "slack.api_url must end in /."},
-		"a token of yesterday": {given: func(o *Options) { o.BotToken = "xoxb-old" },
-			want: "slack.bot_token is refused (invalid_auth): Slack does not know it. " + botTokenMend},
-		"a revoked token": {slack: func(s *scene) { s.RefuseToken(s.BotToken(), "token_revoked") },
-			want: "slack.bot_token is refused (token_revoked): it was revoked. " + botTokenMend},
-		"tokens of two apps": {given: func(o *Options) { o.AppToken = "xapp-1-A0OTHER-1-x" },
-			want: "slack.app_token and slack.bot_token belong to two apps (A0OTHER and A0BGBOTAPP). Take both from the same app on api.slack.com/apps."},
-		"a missing scope": {slack: func(s *scene) { s.SetScopes("chat:write", "commands", "files:write", "groups:history", "users:read") },
-			want: "slack.bot_token lacks groups:read. Add the scopes " + mendScopes},
-		"a scope too many": {slack: func(s *scene) { s.SetScopes(append(wantedScopes(false), "channels:manage", "im:history")...) },
-			want: "slack.bot_token has channels:manage, im:history, which bgbot does not need; what it does not have, nobody can steal. Remove the scopes " + mendScopes},
-		"one missing and one too many": {slack: func(s *scene) { s.SetScopes(append(wantedScopes(false)[1:], "admin")...) },
-			want: "slack.bot_token lacks chat:write and has admin, which bgbot does not need. Mend the scopes " + mendScopes},
-		"another channel": {given: func(o *Options) { o.Channel = "C0NOWHERE" },
-			want: "slack.channel (C0NOWHERE) does not exist, or is private and does not have me as a member. Type /invite @bgbot in it, or mend slack.channel: it is the channel's ID (C…), which Slack shows at the bottom of the channel's details."},
-		"an archived channel": {slack: func(s *scene) { s.Archive(s.Channel(), true) },
-			want: "slack.channel (C0INCIDENT) is archived. Unarchive it, or set slack.channel to another one."},
-		"a shared channel": {slack: func(s *scene) { s.share(true) },
-			want: "slack.channel (C0INCIDENT) is shared with another workspace, or is about to be. Stop sharing it, or set slack.channel to a private channel of this workspace alone. In Slack Connect, outsiders are ordinary IDs that can press buttons."},
-		"a public channel that we are not in": {given: func(o *Options) { o.Channel = "C0PUBLIC" },
+		"tokens the wrong way round": {
+			given: func(o *Options) { o.AppToken, o.BotToken = o.BotToken, o.AppToken },
+			want:  "slack.app_token and slack.bot_token are the wrong way round: the app token begins with xapp-, the bot token with xoxb-.",
+		},
+		"a person's token": {
+			given: func(o *Options) { o.BotToken = "xoxp-1" },
+			want:  "slack.bot_token is no bot token, which begins with xoxb-. " + installAgain,
+		},
+		"no app token": {
+			given: func(o *Options) { o.AppToken = "" },
+			want:  "slack.app_token is no app-level token, which begins with xapp-. Make one on api.slack.com/apps, your app, Basic Information, with the scope connections:write, and put it into slack.app_token_file.",
+		},
+		"a channel's name": {
+			given: func(o *Options) { o.Channel = "#incident" },
+			want:  "slack.channel must be the channel's ID (C…), not its name: Slack shows it at the bottom of the channel's details.",
+		},
+		"an address without a slash": {
+			given: func(o *Options) { o.APIURL = strings.TrimSuffix(o.APIURL, "/") },
+			want:  "slack.api_url must end in /.",
+		},
+		"a token of yesterday": {
+			given: func(o *Options) { o.BotToken = "xoxb-old" },
+			want:  "slack.bot_token is refused (invalid_auth): Slack does not know it. " + installAgain,
+		},
+		"a revoked token": {
+			slack: func(s *scene) { s.RefuseToken(s.BotToken(), "token_revoked") },
+			want:  "slack.bot_token is refused (token_revoked): it was revoked. " + installAgain,
+		},
+		"tokens of two apps": {
+			given: func(o *Options) { o.AppToken = "xapp-1-A0OTHER-1-x" },
+			want:  "slack.app_token and slack.bot_token belong to two apps (A0OTHER and A0BGBOTAPP). Take both from the same app on api.slack.com/apps.",
+		},
+		"a missing scope": {
+			slack: func(s *scene) { s.SetScopes("chat:write", "commands", "files:write", "groups:history", "users:read") },
+			want:  "slack.bot_token lacks groups:read. Add the scopes " + mendScopes,
+		},
+		"a scope too many": {
+			slack: func(s *scene) { s.SetScopes(append(wantedScopes(false), "channels:manage", "im:history")...) },
+			want:  "slack.bot_token has channels:manage, im:history, which bgbot does not need; what it does not have, nobody can steal. Remove the scopes " + mendScopes,
+		},
+		"one missing and one too many": {
+			slack: func(s *scene) { s.SetScopes(append(wantedScopes(false)[1:], "admin")...) },
+			want:  "slack.bot_token lacks chat:write and has admin, which bgbot does not need. Mend the scopes " + mendScopes,
+		},
+		"another channel": {
+			given: func(o *Options) { o.Channel = "C0NOWHERE" },
+			want:  "slack.channel (C0NOWHERE) does not exist, or is private and does not have me as a member. Type /invite @bgbot in it, or mend slack.channel: it is the channel's ID (C…), which Slack shows at the bottom of the channel's details.",
+		},
+		"an archived channel": {
+			slack: func(s *scene) { s.Archive(s.Channel(), true) },
+			want:  "slack.channel (C0INCIDENT) is archived. Unarchive it, or set slack.channel to another one.",
+		},
+		"a shared channel": {
+			slack: func(s *scene) { s.share(true) },
+			want:  "slack.channel (C0INCIDENT) is shared with another workspace, or is about to be. Stop sharing it, or set slack.channel to a private channel of this workspace alone. In Slack Connect, outsiders are ordinary IDs that can press buttons.",
+		},
+		"a public channel that we are not in": {
+			given: func(o *Options) { o.Channel = "C0PUBLIC" },
 			slack: func(s *scene) {
 				s.SetScopes(wantedScopes(true)...)
 				s.AddChannel(slacktest.Channel{ID: "C0PUBLIC", Name: "public", Public: true})
 			},
-			want: "slack.channel (C0PUBLIC) does not have me as a member. Type /invite @bgbot in it."},
+			want: "slack.channel (C0PUBLIC) does not have me as a member. Type /invite @bgbot in it.",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

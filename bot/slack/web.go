@@ -79,8 +79,8 @@ var tokenFaults = map[string]string{
 	"team_disabled":           "the workspace is disabled; let its owner enable it",
 }
 
-// botTokenMend is where a bot token comes from and where it goes.
-const botTokenMend = "Install the app on api.slack.com/apps, your app, OAuth & Permissions, put the bot token (xoxb-…) from there into slack.bot_token_file and start bgbot again."
+// installAgain is where a bot token comes from and where it goes.
+const installAgain = "Install the app on api.slack.com/apps, your app, OAuth & Permissions, put the bot token (xoxb-…) from there into slack.bot_token_file and start bgbot again."
 
 // tokenRefused is what a person reads when waiting cannot mend the bot token; nil for any other code.
 func tokenRefused(code string) error {
@@ -88,7 +88,7 @@ func tokenRefused(code string) error {
 	if !ok {
 		return nil
 	}
-	return &bot.Fatal{Reason: fmt.Sprintf("slack.bot_token is refused (%s): %s. %s", code, fault, botTokenMend)}
+	return &bot.Fatal{Reason: fmt.Sprintf("slack.bot_token is refused (%s): %s. %s", code, fault, installAgain)}
 }
 
 // ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass.
