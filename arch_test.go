@@ -46,7 +46,7 @@ var picture = map[string][]string{
 	"pve/qmp":           {},
 	"pve/relay":         {"pve"},
 
-	"internal/lab":       {"internal/anthropictest", "internal/lab/guest", "internal/lab/image", "pve", "pve/gate", "pve/qmp"}, // a drill has a scripted model
+	"internal/lab":       {"internal/anthropictest", "internal/lab/guest", "internal/lab/image", "pve", "pve/gate", "pve/gate/host", "pve/qmp"}, // a drill has a scripted model
 	"internal/lab/guest": {},
 	"internal/lab/image": {},
 

@@ -1,10 +1,11 @@
 // Package lab is the practice incident: a small Proxmox host and a wedged VM on this machine, made of real processes and
-// real SSH on loopback. Our own binary, started under other names, plays qm and QEMU ([Applet]); the gate is the real
-// one. It owns the scenarios, the scripted model that plays the agent, the automatic operator and the score. It does not
-// own the bot under practice, and what the guest's programs say is package guest's.
+// real SSH on loopback. The gate is the real one; our own binary, started under other names, plays qm ([Applet]). It owns
+// the scenarios, the scripted model that plays the agent, the automatic operator and the score. It does not own the bot
+// under practice.
 //
-// The VM is simulated. A real QEMU guest would replace the process that bin/qemu-system-x86_64 names and the way the
-// guest is logged in to; qm already speaks QMP to it.
+// The VM is one of two. A [Simulated] one is up at once and needs nothing: our own binary plays QEMU too, package guest
+// the programs in the guest, and the host's sshd is ours. A [QEMU] one is a real QEMU without KVM, with the Linux in it
+// that package image makes of Debian's packages, on a host with the system's sshd.
 package lab
 
 import (
@@ -30,7 +31,7 @@ const (
 
 	// For the whole of Start, on a busy machine with the race detector.
 	startSimulated = 30 * time.Second
-	startReal      = 2 * time.Minute
+	startReal      = 5 * time.Minute
 )
 
 // What [Options.VM] may be.
@@ -49,7 +50,10 @@ type Options struct {
 	BreakModel bool      // the model's URL refuses connections
 	Fast       bool      // the model does not type at a human pace, the guest boots quicker
 	Transcript io.Writer // Play copies both directions to it; may be nil
-	Log        *slog.Logger
+
+	// Stage, which may be nil, is told what Start begins to do, in a word for who waits.
+	Stage func(word string)
+	Log   *slog.Logger
 }
 
 // Lab is one running practice incident. Its methods may be called from many goroutines at once.
@@ -66,9 +70,10 @@ type Lab struct {
 }
 
 // Start brings the host and the VM up, injects the scenario's fault and proves that the VM is really broken. It takes
-// some seconds. Its error is an [*UnknownScenario] for a name that is not in [Scenarios]. The caller calls Close.
+// some seconds. Its error is an [*UnknownScenario] for a name that is not in [Scenarios], and [*Unfit] for one that the
+// options do not go with. The caller calls Close.
 func Start(ctx context.Context, opts Options) (*Lab, error) {
-	sc, err := scenario(opts.Scenario)
+	sc, err := opts.choose()
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +85,17 @@ func begin(ctx context.Context, opts Options, sc Scenario, wrong ...func(*Lab, c
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.Stage == nil {
+		opts.Stage = func(string) {}
+	}
 	l := &Lab{opts: opts, scenario: sc}
-	limit, steps := startSimulated, []func(context.Context) error{l.prepare, l.writeVM, l.startModel, l.startHost, l.startVM}
+	type step = func(context.Context) error
+	stage := func(word string) step {
+		return func(context.Context) error { opts.Stage(word); return nil }
+	}
+	limit, steps := startSimulated, []step{l.prepare, l.writeVM, l.startModel, l.startHost, l.startVM}
 	if l.real() {
-		limit, steps = startReal, []func(context.Context) error{l.prepare, l.prepareReal, l.startModel, l.startMachine, l.waitGuest}
+		limit, steps = startReal, []step{stage("building"), l.prepare, l.prepareReal, l.startModel, stage("booting"), l.startMachine, l.waitGuest, stage("breaking")}
 	}
 	for _, fault := range wrong {
 		steps = append(steps, func(ctx context.Context) error { return fault(l, ctx) })
@@ -92,10 +104,38 @@ func begin(ctx context.Context, opts Options, sc Scenario, wrong ...func(*Lab, c
 	defer cancel()
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("lab %s: %w", sc.Name, err), l.Close())
+			return nil, &Unprepared{Scenario: sc.Name, Err: err, Left: l.Close()}
 		}
 	}
 	return l, nil
+}
+
+// Unprepared is the error of [Start] for a lab that did not come up, or did not break.
+type Unprepared struct {
+	Scenario string
+	Err      error
+	Left     error // what could not be cleaned up; nil if nothing is left
+}
+
+func (e *Unprepared) Error() string {
+	return fmt.Sprintf("lab %s: %v", e.Scenario, errors.Join(e.Err, e.Left))
+}
+
+func (e *Unprepared) Unwrap() []error { return []error{e.Err, e.Left} }
+
+// UserMessage is the error as a person reads it.
+func (e *Unprepared) UserMessage() string {
+	why := e.Err.Error()
+	if said, ok := errors.AsType[interface {
+		error
+		UserMessage() string
+	}](e.Err); ok {
+		why = said.UserMessage()
+	}
+	if e.Left != nil {
+		why += "\nSomething of it is left: " + e.Left.Error()
+	}
+	return fmt.Sprintf("The practice VM could not be prepared (%s): %s", e.Scenario, why)
 }
 
 // Close ends every process that the lab started, waits for each, and removes the temporary state. A second call does
@@ -143,7 +183,8 @@ func (l *Lab) ReadOnlyGate() pve.Host {
 	return h
 }
 
-// Dir is the folder of the lab's state. It is removed by Close, or by the simulated QEMU when this process is killed.
+// Dir is the folder of the lab's state. It is removed by Close, or when this process is killed by what the lab leaves
+// behind for that: the simulated QEMU, or the host of a real one.
 func (l *Lab) Dir() string { return l.state.dir }
 
 // KeyFiles are the private keys behind the Signers of Gate and VM, for a bgbot that reads its own configuration.

@@ -80,6 +80,11 @@ func onVM(t *testing.T, l *Lab, command string) (string, error) {
 // onHost asks the gate for a verb, as the bot's client does.
 func onHost(t *testing.T, l *Lab, v pve.Verb) pve.Result {
 	t.Helper()
+	return reportOf(t, l, v).Result
+}
+
+func reportOf(t *testing.T, l *Lab, v pve.Verb) pve.Report {
+	t.Helper()
 	c := pve.NewClient(l.Gate(), l.VMID(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	defer func() {
 		if err := c.Close(); err != nil {
@@ -90,12 +95,12 @@ func onHost(t *testing.T, l *Lab, v pve.Verb) pve.Result {
 	if err != nil {
 		t.Fatalf("%s: %v", v, err)
 	}
-	return report.Result
+	return report
 }
 
 func recovers(t *testing.T, l *Lab) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*l.checkLimit())
 	defer cancel()
 	if err := l.until(ctx, func() error { return l.Recovered(ctx) }); err != nil {
 		t.Fatalf("not recovered: %v", err)

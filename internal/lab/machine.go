@@ -131,27 +131,30 @@ type hostProcess struct {
 	name        string
 }
 
+func readProcess(pid int) (p hostProcess, ok bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	// The name stands in brackets and may hold any byte, so the fields are counted from the last bracket.
+	open, end := strings.IndexByte(string(text), '('), strings.LastIndexByte(string(text), ')')
+	if err != nil || open < 0 || end < open {
+		return p, false
+	}
+	fields := strings.Fields(string(text[end+1:]))
+	if len(fields) < 2 {
+		return p, false
+	}
+	parent, err := strconv.Atoi(fields[1])
+	return hostProcess{pid, parent, string(text[open+1 : end])}, err == nil
+}
+
 // descendants lists the processes below pid. A zombie counts until it is reaped.
 func descendants(pid int) (found []hostProcess) {
 	entries, _ := os.ReadDir("/proc")
 	var all []hostProcess
 	for _, e := range entries {
-		n, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n))
-		if err != nil {
-			continue
-		}
-		// The name stands in brackets and may hold any byte, so the fields are counted from the last bracket.
-		open, end := strings.IndexByte(string(text), '('), strings.LastIndexByte(string(text), ')')
-		if open < 0 || end < open {
-			continue
-		}
-		if fields := strings.Fields(string(text[end+1:])); len(fields) > 1 {
-			parent, _ := strconv.Atoi(fields[1])
-			all = append(all, hostProcess{n, parent, string(text[open+1 : end])})
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			if p, ok := readProcess(n); ok {
+				all = append(all, p)
+			}
 		}
 	}
 	below := map[int]bool{pid: true}

@@ -84,14 +84,10 @@ func (m *model) script(prompt string) func(*talk) {
 	if s := oneTap(prompt); s != nil {
 		return s
 	}
-	switch {
-	case m.closing.Load() && !strings.Contains(prompt, m.scenario.Prompt):
+	if m.closing.Load() && !strings.Contains(prompt, m.scenario.Prompt) {
 		return explain
-	case m.scenario.stall:
-		return ioStall
-	default:
-		return diskFull
 	}
+	return m.scenario.script
 }
 
 // results are the texts of the tool results of the last n user messages, in order: those since the prompt.
@@ -141,11 +137,21 @@ func plain(content json.RawMessage) string {
 
 var (
 	exitCode = regexp.MustCompile(`(?i)exit code (\d+)`)
-	refusal  = regexp.MustCompile(`(?i)\bdenied\b|not approved|not allowed|not (yours|permitted)|refused to you|read-?only|cancell?ed|declined|nobody answered|did not run`)
-
-	// Silence is not a refusal, and the agent must not call it one.
-	unanswered = regexp.MustCompile(`(?i)nobody (answered|confirmed)|timed out: `)
+	refusal  = regexp.MustCompile(`\bDenied\b|A person declined|nobody answered within|did not run`) // the bot's own words
+	begun    = regexp.MustCompile(`(?m)^ok +op\b`)                                                   // the gate has taken the verb
 )
+
+// refused tells whether the bot kept a command back. Only how a result begins counts, and nothing that the gate has
+// taken: behind it come files with any words in them.
+func refused(result string) bool {
+	head, _, _ := strings.Cut(result, "\n--- ")
+	return refusal.MatchString(firstLines(head, 3)) && !begun.MatchString(head)
+}
+
+// unanswered tells whether nobody has answered the card. Silence is not a refusal, and the agent must not call it one.
+func unanswered(result string) bool {
+	return refused(result) && strings.Contains(firstLines(result, 3), "nobody answered")
+}
 
 // code is the exit code that a failed command's result tells; 0 if it tells none.
 func code(result string) string {

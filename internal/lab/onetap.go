@@ -33,7 +33,7 @@ func oneTap(prompt string) func(*talk) {
 				return
 			}
 			switch {
-			case refusal.MatchString(seen):
+			case refused(seen):
 				t.say("I was not allowed to look:\n\n```\n%s\n```", firstLines(seen, 3))
 			case code(seen) == "124":
 				t.say("**No answer within 10 s.** What came before:\n\n```\n%s\n```\nA command that hangs like this often waits for the disk.",

@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	playLimit  = 4 * time.Minute
+	playLimit  = 6 * time.Minute
 	pollEvery  = 250 * time.Millisecond
-	settle     = 3 * time.Second  // quiet before the curtain falls, when nobody knows which word is the last
 	curtain    = time.Second      // quiet after the last word
 	impatience = 30 * time.Second // with a dead model and a bot that does not say so
 	lastWords  = 20 * time.Second // how long it waits for them after the recovery
@@ -60,7 +59,7 @@ func (l *Lab) Play(ctx context.Context, in io.Writer, out io.Reader, pushes func
 		return Score{}, err
 	}
 	recovered, err := o.watch(ctx, lines)
-	score := Score{FirstLine: o.first, Recovered: recovered, OK: recovered > 0}
+	score := Score{FirstLine: o.first, Recovered: recovered, OK: recovered > 0 && o.closed}
 	for _, c := range l.Commands() {
 		if c.At.Before(o.started) {
 			continue
@@ -72,8 +71,11 @@ func (l *Lab) Play(ctx context.Context, in io.Writer, out io.Reader, pushes func
 	if pushes != nil {
 		score.Pushes = pushes()
 	}
-	if !score.OK {
+	switch {
+	case recovered == 0:
 		score.Why = o.why(ctx, err)
+	case !o.closed:
+		score.Why = "the VM is back, but the last word of the bot or of its agent was another"
 	}
 	return score, nil
 }
@@ -156,7 +158,7 @@ func (o *operator) check(ctx context.Context, back chan<- time.Duration) {
 func (o *operator) finished(recovered time.Duration) bool {
 	silent := time.Since(o.last)
 	switch {
-	case o.closed && silent > curtain, o.lab.opts.BreakModel && silent > settle, silent > lastWords:
+	case o.closed && silent > curtain, silent > lastWords:
 		return true
 	default: // a ticker may go on for ever
 		return time.Since(o.started)-recovered > 2*lastWords

@@ -43,7 +43,7 @@ func findProgram(name string) string {
 	return ""
 }
 
-// prepareReal makes the guest, and takes the port of the host's sshd.
+// prepareReal makes the guest, and sets its host up.
 func (l *Lab) prepareReal(ctx context.Context) (err error) {
 	cache, s := l.opts.Cache, l.state
 	if cache == "" {
@@ -64,18 +64,24 @@ func (l *Lab) prepareReal(ctx context.Context) (err error) {
 	if err := errors.Join(guest.Initrd(s.path("disk", "initrd"), own), image.Disk(ctx, s.path("disk", "disk.raw"))); err != nil {
 		return err
 	}
-	hostPort, err := reservePort()
+	s.QEMU, s.Kernel = findProgram("qemu-system-x86_64"), guest.Kernel
+	return errors.Join(l.prepareHost(), s.write("agent: 1\nboot: order=scsi0\ncores: 1\ncpu: qemu64\nmemory: 192\nname: %s\nnet0: virtio=BC:24:11:2A:66:02,bridge=vmbr0\n"+
+		"onboot: 1\nscsi0: local:%d/vm-%d-disk-0.raw,aio=threads,iothread=1,size=1G\nscsihw: virtio-scsi-single\nvga: std\n", vmName, vmid, vmid))
+}
+
+// prepareHost takes the port of the host's sshd and sets it up.
+func (l *Lab) prepareHost() (err error) {
+	port, err := reservePort()
 	if err != nil {
 		return err
 	}
-	l.onClose(hostPort.release)
-	s.HostPort, s.SSHD, s.QEMU, s.Kernel = hostPort.number, findProgram("sshd"), findProgram("qemu-system-x86_64"), guest.Kernel
+	l.onClose(port.release)
+	l.state.HostPort, l.state.SSHD = port.number, findProgram("sshd")
 	if l.host.user, err = hostUser(); err != nil {
 		return err
 	}
-	l.host.address = fmt.Sprintf("127.0.0.1:%d", s.HostPort)
-	return errors.Join(l.writeSSHD(), s.write("agent: 1\nboot: order=scsi0\ncores: 1\ncpu: qemu64\nmemory: 192\nname: %s\nnet0: virtio=BC:24:11:2A:66:02,bridge=vmbr0\n"+
-		"onboot: 1\nscsi0: local:%d/vm-%d-disk-0.raw,aio=threads,iothread=1,size=1G\nscsihw: virtio-scsi-single\nvga: std\n", vmName, vmid, vmid))
+	l.host.address = fmt.Sprintf("127.0.0.1:%d", port.number)
+	return l.writeSSHD()
 }
 
 // startMachine starts the host with the VM on it. It ends when the lab lets go of its lock, and is waited for.

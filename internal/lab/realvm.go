@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	gatehost "bgbot/pve/gate/host"
 )
 
 // kernelArgs make the guest boot in about half of the time, on a CPU that is emulated (measured, of 4.5 s): without ACPI
@@ -85,35 +87,26 @@ func (q *qm) rememberScope() error {
 	if err != nil {
 		return err
 	}
-	number := strings.TrimSpace(string(pid))
-	return os.WriteFile(q.scopeFile(), []byte(number+" "+statField("/proc/"+number, startTime)), 0o600)
+	leader, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	if err != nil {
+		return err
+	}
+	stat, err := gatehost.ReadStat(leader)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(q.scopeFile(), fmt.Appendf(nil, "%d %d", leader, stat.Start), 0o600)
 }
 
 // scopeBusy tells whether a thread of it is left, although the leader may be dead.
 func (q *qm) scopeBusy() bool {
-	scope, err := os.ReadFile(q.scopeFile())
-	pid, began, ok := strings.Cut(string(scope), " ")
-	if err != nil || !ok || statField("/proc/"+pid, startTime) != began {
+	scope, _ := os.ReadFile(q.scopeFile())
+	var leader gatehost.Process
+	if _, err := fmt.Sscan(string(scope), &leader.Pid, &leader.Start); err != nil {
 		return false
 	}
-	tasks, _ := filepath.Glob("/proc/" + pid + "/task/*")
-	return slices.ContainsFunc(tasks, func(task string) bool {
-		state := statField(task, taskState)
-		return state != "" && state != "Z" && state != "X"
-	})
-}
-
-// Fields of /proc/PID/stat after the name, from 0.
-const (
-	taskState = 0
-	startTime = 19
-)
-
-func statField(dir string, n int) string {
-	stat, err := os.ReadFile(filepath.Join(dir, "stat")) //nolint:gosec // below /proc
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if err != nil || len(fields) <= n {
-		return ""
+	if stat, err := gatehost.ReadStat(leader.Pid); err != nil || stat.Start != leader.Start {
+		return false
 	}
-	return fields[n]
+	return slices.ContainsFunc(gatehost.Threads(leader.Pid), func(t gatehost.Thread) bool { return t.State != "Z" && t.State != "X" })
 }

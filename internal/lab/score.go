@@ -13,7 +13,7 @@ type Score struct {
 	Recovered    time.Duration // the VM was really back
 	Commands     int           // how many reached the VM and the host
 	Pushes       int           // notifications on the operator's phone
-	OK           bool          // the VM was really recovered
+	OK           bool          // the VM was really recovered, and the bot or its agent said so
 	Why          string        // if not OK: a sentence
 }
 
@@ -26,9 +26,12 @@ func (s Score) String() string {
 	line("recovered", after(s.Recovered))
 	line("commands", fmt.Sprint(s.Commands))
 	line("pushes", fmt.Sprint(s.Pushes))
-	if s.OK {
+	switch {
+	case s.OK:
 		line("result", "recovered")
-	} else {
+	case s.Recovered > 0:
+		line("result", "NOT over: "+s.Why)
+	default:
 		line("result", "NOT recovered: "+s.Why)
 	}
 	return strings.TrimSuffix(b.String(), "\n")

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
 
@@ -68,7 +70,13 @@ func bash(t *testing.T, l *Lab, line string) string {
 		h := interp.HandlerCtx(ctx)
 		switch args[0] {
 		case "timeout":
-			ctx, cancel := context.WithTimeout(ctx, time.Second) // the script's 10 s, shortened
+			limit := time.Second // the script's seconds, shortened
+			if l.real() {
+				if seconds, err := strconv.Atoi(args[1]); err == nil {
+					limit = time.Duration(seconds) * time.Second
+				}
+			}
+			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			if err := programs(ctx, args[2:]); ctx.Err() == nil {
 				return err
@@ -98,9 +106,9 @@ func bash(t *testing.T, l *Lab, line string) string {
 
 func ssh1(ctx context.Context, t *testing.T, l *Lab, host, command string, out io.Writer) error {
 	if host == "pve" {
-		r := onHost(t, l, pve.Verb(command))
-		fmt.Fprintln(out, r.Text)
-		return exitOf(int(r.Exit))
+		r := reportOf(t, l, pve.Verb(command))
+		relay(out, r)
+		return exitOf(int(r.Result.Exit))
 	}
 	client, err := l.VM().Dial(ctx)
 	if err != nil {
@@ -115,10 +123,25 @@ func ssh1(ctx context.Context, t *testing.T, l *Lab, host, command string, out i
 	}
 	text, err := s.CombinedOutput(command)
 	_, _ = out.Write(text)
-	if err != nil {
-		return exitOf(1)
+	if exit, ok := errors.AsType[*ssh.ExitError](err); ok {
+		return exitOf(exit.ExitStatus())
+	} else if err != nil {
+		return exitOf(255)
 	}
 	return nil
+}
+
+// relay prints a report as package relay does, the files included: the script must not take their words for the host's.
+func relay(out io.Writer, r pve.Report) {
+	for _, s := range r.Steps {
+		fmt.Fprintf(out, "%-5s %s: %s\n", s.State, s.Step, s.Text)
+	}
+	fmt.Fprintln(out, r.Result.Text)
+	for _, f := range r.Files {
+		if strings.HasPrefix(f.Type, "text/") {
+			fmt.Fprintf(out, "--- %s ---\n%.24000s\n--- end of %s ---\n", f.Name, f.Data, f.Name)
+		}
+	}
 }
 
 func exitOf(code int) error {
@@ -153,7 +176,7 @@ func TestTheScriptedAgentCyclesTheStalledVM(t *testing.T) {
 // canned is a Bash tool that answers by what a command begins with, after the common ssh prefix.
 func canned(t *testing.T, results map[string]string) func(string) string {
 	return func(command string) string {
-		command = strings.TrimPrefix(command, onGuest)
+		command = strings.TrimPrefix(strings.TrimPrefix(command, onGuest), probe)
 		for begins, result := range results {
 			if strings.HasPrefix(command, begins) {
 				return result
@@ -188,13 +211,15 @@ func TestTheScriptedAgentClaimsOnlyWhatItSaw(t *testing.T) {
 		{"io-stall", stalled, "'sync", "write-ok", "I cannot find a hang now"},
 		{"io-stall", stalled, "'sync", "Denied by policy: did not run.", "I was not allowed to test a write, so I have no proof."},
 		{"io-stall", stalled, "for i in", "Exit code 1\n", "**Not back yet**: the host cycled devvm, but SSH did not answer in ten tries."},
+		{"io-stall", stalled, "ssh pve cycle", "ok    op: 1fca\nok    verdict: the file system is read-only\nVM 102 was cycled\n--- forensics-1fca.txt ---\ncancelled_write_bytes: 0\nit did not run\n--- end ---", "**devvm is back.**"},
+		{"disk-full", full, "'sudo lsof", "Exit code 124\n986M /var/log/t3-serve", "The look into devvm did not finish in 30 s, so I know too little to change anything. What came before:\n\n```\n986M"},
 		{"disk-full", full, "'uptime; df", "Exit code 255\nssh: Connection refused", "I could not log in to devvm or read its disks:\n\n```\nExit code 255\nssh: Connection refused"},
 		{"disk-full", full, "'uptime; df", "Denied by policy: did not run.", "I was not allowed to look, so I know nothing yet:"},
 		{"disk-full", full, "'sudo lsof", "30G /var/lib/containerd", "/var is at 100%, but I do not recognise what fills it, so I remove nothing:"},
 		{"disk-full", full, "'sudo truncate", "/dev/sda3 40G 40G 0 100% /var", "**/var is still full.** I could not free space:"},
 		{"disk-full", full, "'sudo systemctl restart", "failed", "/var has room again (12% used), but **t3-serve does not start**:"},
 	} {
-		sc, err := scenario(c.scenario)
+		sc, err := scenario(c.scenario, Simulated)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +230,7 @@ func TestTheScriptedAgentClaimsOnlyWhatItSaw(t *testing.T) {
 		if !strings.HasPrefix(answer, c.want) {
 			t.Errorf("%s, %s: %q\ngot  %s\nwant %s", c.scenario, c.command, c.instead, answer, c.want)
 		}
-		if m.closing.Load() {
+		if m.closing.Load() != strings.HasPrefix(c.want, "**devvm is back.") {
 			t.Errorf("%s, %s: %q: it says that the incident is over", c.scenario, c.command, c.instead)
 		}
 	}

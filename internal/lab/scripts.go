@@ -5,9 +5,12 @@ import (
 	"strings"
 )
 
-// onGuest prefixes every command for the guest: bounded on this side, since a task that waits for the disk cannot be ended
-// on the other.
-const onGuest = "timeout 10 ssh devvm "
+// What prefixes each command for the guest: bounded on this side, since a task that waits for the disk cannot be ended on
+// the other. A probe may well hang; a look or a repair may take its time on an emulated CPU.
+const (
+	probe   = "timeout 10 ssh devvm "
+	onGuest = "timeout 30 ssh devvm "
+)
 
 // ioStall looks, proves that the disk path is dead, and cycles.
 func ioStall(t *talk) {
@@ -15,16 +18,16 @@ func ioStall(t *talk) {
 	if !ran {
 		return
 	}
-	inside, ran := t.bash("", onGuest+`'uptime; cat /proc/pressure/io; ps aux | grep " D " | head -8; sudo dmesg -T | tail -4'`)
+	inside, ran := t.bash("", probe+`'uptime; cat /proc/pressure/io; ps aux | grep " D " | head -8; sudo dmesg -T | tail -4'`)
 	if !ran {
 		return
 	}
 	if code(inside) == "255" {
-		if inside, ran = t.bash("SSH is refused. I try once more before I judge.", "sleep 3; "+onGuest+"uptime"); !ran {
+		if inside, ran = t.bash("SSH is refused. I try once more before I judge.", "sleep 3; "+probe+"uptime"); !ran {
 			return
 		}
 	}
-	write, ran := t.bash("Reads from memory are one thing; does a write come back?", onGuest+"'sync && echo write-ok'")
+	write, ran := t.bash("Reads from memory are one thing; does a write come back?", probe+"'sync && echo write-ok'")
 	if !ran {
 		return
 	}
@@ -32,7 +35,7 @@ func ioStall(t *talk) {
 		t.say("I cannot find a hang now: a write to the disk of devvm came back.\n\n```\n%s\n```\nTell me when it freezes again.", firstLines(inside, 2))
 		return
 	}
-	if refusal.MatchString(write) {
+	if refused(write) {
 		t.say("I was not allowed to test a write, so I have no proof. So far:\n\n```\n%s\n```", firstLines(inside, 2))
 		return
 	}
@@ -45,7 +48,7 @@ func ioStall(t *talk) {
 	if !ran {
 		return
 	}
-	afterCycle(t, cycled, lessons(inside, evidence))
+	afterChange(t, cycled, change{"cycle", "cycled", "nothing in the guest can reach its disk", lessons(inside, evidence)})
 }
 
 // whyCycle argues from what was seen.
@@ -65,34 +68,41 @@ func lessons(inside, evidence string) string {
 		list += ", while logins and memory still worked"
 	}
 	list += ".\n- Done: one cycle. No file was touched.\n- By day: look at the storage and at the QEMU version"
-	if code(evidence) == "0" && !refusal.MatchString(evidence) {
+	if code(evidence) == "0" && !refused(evidence) {
 		list += "; the forensics from before the cycle are kept"
 	}
 	return list + "."
 }
 
-// afterCycle proves the recovery, or says what is in the way.
-func afterCycle(t *talk, cycled, lessons string) {
+// change is what the agent has asked the host for.
+type change struct {
+	verb, done string
+	because    string // why nothing softer helps
+	lessons    string // the last word's list
+}
+
+// afterChange proves the recovery, or says what is in the way.
+func afterChange(t *talk, said string, c change) {
 	switch {
-	case unanswered.MatchString(cycled):
-		t.say("**devvm is still frozen**: nobody confirmed the cycle in time, so nothing was changed.\n\n" +
-			"I would still cycle it: nothing in the guest can reach its disk. Type `vm cycle`, or ask me again.")
+	case unanswered(said):
+		t.say("**devvm is still frozen**: nobody confirmed the %s in time, so nothing was changed.\n\n"+
+			"I would still %[1]s it: %[2]s. Type `vm %[1]s`, or ask me again.", c.verb, c.because)
 		return
-	case refusal.MatchString(cycled):
-		t.say("**devvm is still frozen**: the cycle was not approved, so nothing was changed.\n\n```\n%s\n```\n"+
-			"I see no softer way, since nothing in the guest can reach its disk. Type `vm cycle` when you are ready.", firstLines(cycled, 3))
+	case refused(said):
+		t.say("**devvm is still frozen**: the %s was not approved, so nothing was changed.\n\n```\n%s\n```\n"+
+			"I see no softer way, since %s. Type `vm %[1]s` when you are ready.", c.verb, firstLines(said, 3), c.because)
 		return
-	case code(cycled) != "0" && code(cycled) != "6":
-		t.say("**devvm is still down**: the host did not cycle it (exit code %s).\n\n```\n%s\n```", code(cycled), firstLines(cycled, 6))
+	case code(said) != "0" && code(said) != "6":
+		t.say("**devvm is still down**: the host did not %s it (exit code %s).\n\n```\n%s\n```", c.verb, code(said), firstLines(said, 6))
 		return
 	}
-	up, ran := t.bash("The host reports the cycle. Now SSH.",
+	up, ran := t.bash("The host reports the "+c.verb+". Now SSH.",
 		"for i in 1 2 3 4 5 6 7 8 9 10; do timeout 5 ssh devvm true && echo up after try $i && break; sleep 2; done")
 	if !ran {
 		return
 	}
 	if !strings.Contains(up, "up after try") {
-		t.say("**Not back yet**: the host cycled devvm, but SSH did not answer in ten tries. Look with `vm status`, or ask me again.\n\n```\n%s\n```", firstLines(up, 3))
+		t.say("**Not back yet**: the host %s devvm, but SSH did not answer in ten tries. Look with `vm status`, or ask me again.\n\n```\n%s\n```", c.done, firstLines(up, 3))
 		return
 	}
 	final, ran := t.bash("", onGuest+"'uptime; sync && echo write-ok; systemctl --failed --no-pager; systemctl is-active t3-serve'")
@@ -104,7 +114,17 @@ func afterCycle(t *talk, cycled, lessons string) {
 		return
 	}
 	t.over = true
-	t.say("**devvm is back.** SSH answers, a write to the disk returned, %s.\n\n%s", units(final), lessons)
+	t.say("**devvm is back.** SSH answers, a write to the disk returned, %s.\n\n%s", units(final), c.lessons)
+}
+
+// unfinished ends the turn if a look into the guest took too long.
+func unfinished(t *talk, look string) bool {
+	if code(look) != "124" {
+		return false
+	}
+	t.say("The look into devvm did not finish in 30 s, so I know too little to change anything. What came before:\n\n```\n%s\n```\nAsk me again, or try `vm status`.",
+		firstLines(strings.Replace(look, "Exit code 124", "", 1), 4))
+	return true
 }
 
 // units puts `systemctl --failed` into words.
@@ -129,8 +149,10 @@ func diskFull(t *talk) {
 	}
 	before := varLine.FindStringSubmatch(look)
 	switch {
-	case refusal.MatchString(look):
+	case refused(look):
 		t.say("I was not allowed to look, so I know nothing yet:\n\n```\n%s\n```", firstLines(look, 3))
+		return
+	case unfinished(t, look):
 		return
 	case before == nil:
 		t.say("I could not log in to devvm or read its disks:\n\n```\n%s\n```\nTry `vm status`.", firstLines(look, 4))
@@ -142,6 +164,9 @@ func diskFull(t *talk) {
 	hogs, ran := t.bash("/var is at "+before[4]+"%. What fills it?",
 		onGuest+"'sudo lsof +L1; sudo du -xh -d2 /var | sort -rh | head -6; sudo ls -lhS /var/log/t3-serve; journalctl --disk-usage'")
 	if !ran {
+		return
+	}
+	if unfinished(t, hogs) {
 		return
 	}
 	if !strings.Contains(hogs, "trace.log") {
@@ -163,7 +188,7 @@ func diskFull(t *talk) {
 	if !ran {
 		return
 	}
-	if !regexp.MustCompile(`(?m)^active$`).MatchString(restart) {
+	if !activeLine.MatchString(restart) {
 		t.say("/var has room again (%s%% used), but **t3-serve does not start**:\n\n```\n%s\n```", after[4], firstLines(restart, 6))
 		return
 	}

@@ -79,6 +79,9 @@ func loadState(dir string) (*state, error) {
 	return s, nil
 }
 
+// sweepAfter is longer than a lab takes to lock its folder, or to end after its owner.
+const sweepAfter = 10 * time.Minute
+
 // longestDir keeps the sockets in it below the 107 bytes that a unix socket path may have.
 const longestDir = 80
 
@@ -94,6 +97,7 @@ func newState(dir, executable string) (s *state, own bool, err error) {
 		if len(base) > longestDir-20 {
 			base = "/tmp"
 		}
+		sweep(base)
 		dir, err = os.MkdirTemp(base, "bgbot-lab-")
 	} else if dir, err = filepath.Abs(dir); err == nil {
 		err = os.MkdirAll(dir, 0o700)
@@ -116,6 +120,17 @@ func newState(dir, executable string) (s *state, own bool, err error) {
 		}
 	}
 	return s, own, nil
+}
+
+// sweep removes the folders of labs that were killed when no process was there to do it.
+func sweep(base string) {
+	old, _ := filepath.Glob(filepath.Join(base, "bgbot-lab-*"))
+	for _, dir := range old {
+		info, err := os.Stat(dir)
+		if err == nil && time.Since(info.ModTime()) > sweepAfter && !ownerAlive(&state{dir: dir}) {
+			_ = os.RemoveAll(dir)
+		}
+	}
 }
 
 // prepare makes the folder and the keys, and takes the port of the guest.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path"
@@ -76,6 +77,9 @@ func plainModule(ctx context.Context, name string, data []byte) ([]byte, error) 
 	cmd := exec.CommandContext(ctx, "xz", "-dc")
 	cmd.Stdin = bytes.NewReader(data)
 	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, &Missing{"this machine has no xz"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: xz: %w", path.Base(name), err)
 	}

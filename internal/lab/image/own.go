@@ -52,6 +52,7 @@ func (i Image) Initrd(path string, own Own) error {
 	}
 	a.link("/etc/t3-serve", "/var/lib/t3-serve/etc")
 	a.link("/etc/mtab", "/proc/mounts")
+	a.link("/usr/bin/t3-cache", "/bin/busybox")
 	a.secret("/etc/ssh/ssh_host_ed25519_key", own.HostKey)
 	a.text("/etc/ssh/ssh_host_ed25519_key.pub", string(own.HostPub))
 	a.text("/etc/ssh/authorized_keys", fmt.Sprintf("command=\"/usr/lib/lab/agent\" %s\n%s\n", bytes.TrimSpace(own.Agent), bytes.TrimSpace(own.Watcher)))
