@@ -26,6 +26,7 @@ import (
 type drillFlags struct {
 	auto, live, breakModel, plain bool
 	vm, power, claude, logFile    string
+	guest                         string
 	scenario                      string
 }
 
@@ -43,8 +44,18 @@ func runDrill(ctx context.Context, e env, args []string) (int, error) {
 		defer func() { _ = w.Close() }() // a log
 		log = logger(w, "debug", "text", mask([]string{lookup(e.environ, "ANTHROPIC_API_KEY"), lookup(e.environ, "CLAUDE_CODE_OAUTH_TOKEN")}))
 	}
-	l, err := lab.Start(ctx, lab.Options{Scenario: f.scenario, BreakModel: f.breakModel, Fast: f.auto, Transcript: e.out, Log: log})
+	o := lab.Options{Scenario: f.scenario, VM: f.vm, Cache: f.guest, BreakModel: f.breakModel, Fast: f.auto, Transcript: e.out, Log: log}
+	if err := o.Check(); err != nil {
+		return exitError, err
+	}
+	if f.claude, err = findClaude(ctx, f.claude, e.environ); err != nil {
+		return exitError, err
+	}
+	l, err := begin(ctx, o, e.err)
 	if err != nil {
+		if u, ok := errors.AsType[*lab.Unprepared](err); ok && u.Left == nil && ctx.Err() != nil {
+			err = errLeft
+		}
 		return exitError, err
 	}
 	dir := filepath.Join(l.Dir(), "bgbot") // goes with the lab, also when this process is killed
@@ -56,22 +67,47 @@ func runDrill(ctx context.Context, e env, args []string) (int, error) {
 	return code, errors.Join(err, l.Close())
 }
 
+var errLeft = errors.New("interrupted; everything is cleaned up")
+
+// begin brings the VM up and breaks it. A real one takes its time, so somebody who waits for it hears what goes on.
+func begin(ctx context.Context, o lab.Options, tell io.Writer) (*lab.Lab, error) {
+	began := false
+	o.Stage = func(word string) {
+		if !began {
+			began = true
+			fmt.Fprintf(tell, "Starting a real VM for %q: about 10 s, more on a busy machine. ^C leaves.\n", o.Scenario)
+		}
+		fmt.Fprintf(tell, "%s … ", word)
+	}
+	l, err := lab.Start(ctx, o)
+	if began {
+		fmt.Fprintln(tell)
+	}
+	return l, err
+}
+
 func drillArgs(e env, args []string) (drillFlags, error) {
 	var about strings.Builder
-	about.WriteString("A practice incident: a broken VM and its Proxmox host, simulated on this machine, with the real bot, the real claude\n" +
-		"CLI, real SSH and the real gate between you and them. The model follows a script unless --live. Scenarios:\n\n")
+	about.WriteString("A practice incident: a broken VM and its Proxmox host on this machine, with the real bot, the real claude CLI, real\n" +
+		"SSH and the real gate between you and them. The VM is simulated and up at once, or with --vm qemu a real Linux in a\n" +
+		"real QEMU, up in some seconds. The model follows a script unless --live. Scenarios:\n\n")
 	for _, s := range lab.Scenarios() {
-		fmt.Fprintf(&about, "  %-10s %s: %s\n", s.Name, s.Title, s.Story)
+		only := ""
+		if !slices.Contains(s.VMs, lab.Simulated) {
+			only = " (--vm qemu)"
+		}
+		fmt.Fprintf(&about, "  %-12s %s%s. %s\n", s.Name, s.Title, only, s.Story)
 	}
 	var f drillFlags
 	fs := flags(e, "drill", about.String())
-	fs.BoolVar(&f.auto, "auto", false, "play the operator too, print the transcript and the score; exits 0 only if the VM was really recovered")
+	fs.BoolVar(&f.auto, "auto", false, "play the operator too, print the transcript and the score; exits 0 only if the VM was really recovered and the bot says so")
 	fs.BoolVar(&f.live, "live", false, "use a real model, which then runs its commands on this machine as you: a key in ANTHROPIC_API_KEY or a token in CLAUDE_CODE_OAUTH_TOKEN (from claude setup-token)")
 	fs.BoolVar(&f.breakModel, "break-model", false, "the model refuses connections; the verbs still work")
 	fs.BoolVar(&f.plain, "plain", false, "lines instead of a full screen")
-	fs.StringVar(&f.vm, "vm", "simulated", "which VM: simulated")
+	fs.StringVar(&f.vm, "vm", lab.Simulated, "which VM: `simulated`, or qemu, which needs what make deps installs")
 	fs.StringVar(&f.power, "power", "confirm", "what the agent may do with the power verbs: `auto`, confirm or readonly")
 	fs.StringVar(&f.claude, "claude", "", "the claude CLI as a `path`, version "+agentrun.Pinned+" (default: PATH, then what make deps installed)")
+	fs.StringVar(&f.guest, "guest", "", "for --vm qemu: the `folder` of the guest's packages (default: what make deps downloaded)")
 	fs.StringVar(&f.logFile, "log", "", "write the bot's log to this `file`")
 	words, err := parse(fs, args, 1)
 	f.scenario = "io-stall"
@@ -81,8 +117,6 @@ func drillArgs(e env, args []string) (drillFlags, error) {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
-	case f.vm != "simulated":
-		err = fmt.Errorf("--vm %s: this build has the simulated VM only", f.vm)
 	case !slices.Contains([]string{"auto", "confirm", "readonly"}, f.power):
 		err = fmt.Errorf("--power %s: use auto, confirm or readonly", f.power)
 	case f.auto && f.live:
@@ -101,7 +135,7 @@ type drill struct {
 }
 
 func (d *drill) run(ctx context.Context) (int, error) {
-	s, err := d.settings(ctx)
+	s, err := d.settings()
 	if err != nil {
 		return exitError, err
 	}
@@ -111,11 +145,7 @@ func (d *drill) run(ctx context.Context) (int, error) {
 	return d.playByHand(ctx, s)
 }
 
-func (d *drill) settings(ctx context.Context) (settings, error) {
-	claude, err := findClaude(ctx, d.claude, d.e.environ)
-	if err != nil {
-		return settings{}, err
-	}
+func (d *drill) settings() (settings, error) {
 	me := "operator"
 	if u, err := user.Current(); err == nil {
 		me = u.Username
@@ -127,7 +157,7 @@ func (d *drill) settings(ctx context.Context) (settings, error) {
 		power:   bot.Power(d.power), model: "sonnet",
 		storeURL: "sqlite://" + filepath.Join(d.dir, "bgbot.db"),
 		agent: agentrun.Config{
-			Command: claude, Dir: filepath.Join(d.dir, "agent"), Model: "sonnet", BaseURL: d.lab.ModelURL(),
+			Command: d.claude, Dir: filepath.Join(d.dir, "agent"), Model: "sonnet", BaseURL: d.lab.ModelURL(),
 			APIKey:      func() (string, error) { return "drill-key-that-opens-nothing", nil },
 			Live:        2,
 			StallNotice: 20 * time.Second,
@@ -147,6 +177,7 @@ func (d *drill) settings(ctx context.Context) (settings, error) {
 		}
 		s.secrets = []string{key, token}
 	}
+	var err error
 	s.agent.Agent, err = breakglass(s.vm.Name, s.ssh.Address, s.vm.ID, d.power, nil)
 	return s, err
 }
@@ -154,11 +185,11 @@ func (d *drill) settings(ctx context.Context) (settings, error) {
 // playByHand is the person's own incident. It watches the VM beside the bot and says when it is really back.
 func (d *drill) playByHand(ctx context.Context, s settings) (int, error) {
 	sc := d.lab.Scenario()
-	files, err := os.MkdirTemp("", "bgbot-drill-files-")
+	files, kept, err := d.files()
 	if err != nil {
 		return exitError, err
 	}
-	defer func() { _ = os.Remove(files) }() // stays if something was saved there
+	defer kept()
 	chat, err := console.Open(console.Options{
 		In: d.e.in, Out: d.e.out, Person: s.people[0], Title: "bgbot drill · " + sc.Name, Plain: d.plain,
 		Dir: files, Environ: d.e.environ,
@@ -185,12 +216,31 @@ func (d *drill) playByHand(ctx context.Context, s settings) (int, error) {
 	switch {
 	case err != nil:
 		return exitError, err
+	case back == 0 && d.backAfterAll(ctx):
+		fmt.Fprintf(d.e.out, "Drill over: %s is back; you left before anybody had looked.\n", s.vm.Name)
 	case back == 0:
-		fmt.Fprintf(d.e.out, "Drill over: %s was not recovered. %s\n", s.vm.Name, sc.Hint)
+		fmt.Fprintf(d.e.out, "Drill over: you left before %s was back.\n", s.vm.Name)
 	default:
 		fmt.Fprintf(d.e.out, "Drill over: %s was recovered after %d s; %d commands reached the machines.\n", s.vm.Name, int(back.Seconds()), len(d.lab.Commands()))
 	}
 	return exitOK, nil
+}
+
+// files is a folder for what is saved in a drill. It stays if something was, and kept says where.
+func (d *drill) files() (dir string, kept func(), err error) {
+	dir, err = os.MkdirTemp("", "bgbot-drill-files-")
+	return dir, func() {
+		if os.Remove(dir) != nil {
+			fmt.Fprintf(d.e.out, "Files are kept in %s.\n", dir)
+		}
+	}, err
+}
+
+// backAfterAll looks a last time, for somebody who has left already.
+func (d *drill) backAfterAll(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	return d.lab.Recovered(ctx) == nil
 }
 
 // recovered waits until the VM is really back; false means that ctx ended first.
@@ -213,7 +263,12 @@ func (d *drill) recovered(ctx context.Context) bool {
 func (d *drill) playAuto(ctx context.Context, s settings) (int, error) {
 	typed, keys := io.Pipe()
 	screen, drawn := io.Pipe()
-	chat, err := console.Open(console.Options{In: typed, Out: drawn, Person: s.people[0], Plain: true, Dir: filepath.Join(d.dir, "files")})
+	files, kept, err := d.files()
+	if err != nil {
+		return exitError, err
+	}
+	defer kept()
+	chat, err := console.Open(console.Options{In: typed, Out: drawn, Person: s.people[0], Plain: true, Dir: files})
 	if err != nil {
 		return exitError, err
 	}
@@ -265,6 +320,9 @@ func findClaude(ctx context.Context, told string, environ []string) (string, err
 		out, err := exec.CommandContext(ctx, c, "--version").Output()
 		if err == nil && strings.HasPrefix(string(out), agentrun.Pinned+" ") {
 			return filepath.Abs(c)
+		}
+		if ctx.Err() != nil {
+			return "", errLeft
 		}
 		if c == told {
 			return "", fmt.Errorf("--claude %s: that is not version %s of the claude CLI", c, agentrun.Pinned)
