@@ -1,4 +1,4 @@
-# The commands of the project. `make` alone lists them; CI calls `make test` and `make lint` and nothing else.
+# The commands of the project. `make` alone lists them; CI calls `make test`, `make drills` and `make lint` and nothing else.
 
 # The tools, pinned. CLAUDE is agentrun.Pinned and agentrun/cli/package.json too; a test compares them.
 CLAUDE   := 2.1.330
@@ -6,7 +6,7 @@ BOLT     := 5.1.0
 GOLANGCI := 2.15.0
 # program:package; gcc is for the race detector, those after it are for the QEMU lab and its guest.
 DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc \
-            qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs ps:procps lsof:lsof
+            qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs xz:xz-utils ps:procps lsof:lsof
 
 CACHE    := $(CURDIR)/.cache
 CLI_DIR  := $(CACHE)/claude-$(CLAUDE)
@@ -16,13 +16,15 @@ GUEST    := $(CACHE)/guest
 LINTER   := $(CACHE)/bin/golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+REAL_VM  := OnARealVM
+SAMPLING := ./cmd/bgbot ./internal/lab
 BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u)
 
 # Children that re-execute a -race binary would sleep a second each at their exit.
 export GORACE := atexit_sleep_ms=0
 
 .DEFAULT_GOAL := help
-.PHONY: help drill test lint fmt bench build deps clean cli bolt debian guest linter
+.PHONY: help drill drills test lint fmt bench build deps clean cli bolt debian guest linter
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +32,13 @@ help: ## list these commands
 drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
 
+# A real VM is emulated and takes a core, so those tests have the machine for themselves, at most two VMs at once.
 test: cli bolt guest build ## all tests, with race detector, real claude CLI, real sshd and real QEMU
-	BGBOT_CLAUDE=$(CLI) go test -race -timeout 480s ./...
+	BGBOT_CLAUDE=$(CLI) go test -race -timeout 480s -skip $(REAL_VM) ./...
+	go test -race -timeout 900s -run $(REAL_VM) ./internal/lab
+
+drills: cli guest build ## play each practice incident on a real VM, from the command line to the score
+	BGBOT_CLAUDE=$(CLI) go test -timeout 900s -run $(REAL_VM) -v ./cmd/bgbot
 
 lint: linter ## golangci-lint, gofumpt and goimports included
 	$(LINTER) run ./...
@@ -40,8 +47,8 @@ fmt: linter ## format the code
 	$(LINTER) fmt ./...
 
 bench: cli guest build ## print the numbers that the design promises, some minutes
-	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 1x ./cmd/bgbot # each takes samples of its own
-	BGBOT_CLAUDE=$(CLI) go test -run '^$$' -bench . -benchtime 10x $(filter-out ./cmd/bgbot,$(BENCHES))
+	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 1x $(SAMPLING)
+	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 10x $(filter-out $(SAMPLING),$(BENCHES))
 
 build: ## bin/bgbot and bin/pve-gate-linux-*, static
 	@$(GO_BUILD) -o bin/bgbot ./cmd/bgbot
