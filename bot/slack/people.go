@@ -116,12 +116,12 @@ func (p *people) read(ctx context.Context, id string) (record, error) {
 	return r, nil
 }
 
-// flags are what a record says of an account that may not act, whatever its ID.
+// flags are what a record says of an account that may not act, whatever its ID. is_app_user is not among them: by Slack's
+// reference it is somebody who has authorized the calling app, such as whoever installed it, and that is our operator.
 var flags = []struct{ key, is string }{
 	{"deleted", "is deactivated"},
 	{"is_bot", "is a bot's"},
 	{"is_workflow_bot", "is a workflow's"},
-	{"is_app_user", "belongs to an app"},
 	{"is_restricted", "is a guest's"},
 	{"is_ultra_restricted", "is a guest's"},
 	{"is_stranger", "is a stranger's here"},

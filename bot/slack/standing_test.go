@@ -291,14 +291,13 @@ func TestWhatSpeaksAgainstAnAccount(t *testing.T) {
 	t.Parallel()
 	good := fields{"id": operator, "team_id": ourTeam, "is_email_confirmed": true, "is_bot": false, "deleted": false}
 	for want, user := range map[string]fields{
-		"": good,
+		"": good.with(fields{"is_app_user": true}), // who installed the app
 		"is not the one that Slack answered with":                          good.with(fields{"id": colleague}),
 		"belongs to another workspace":                                     good.with(fields{"team_id": "T0OTHER"}),
 		"has an e-mail address that is not confirmed (is_email_confirmed)": good.with(fields{"is_email_confirmed": false}),
 		"is deactivated (deleted)":                                         good.with(fields{"deleted": true}),
 		"is a bot's (is_bot)":                                              good.with(fields{"is_bot": true}),
 		"is a workflow's (is_workflow_bot)":                                good.with(fields{"is_workflow_bot": true}),
-		"belongs to an app (is_app_user)":                                  good.with(fields{"is_app_user": true}),
 		"is a guest's (is_restricted)":                                     good.with(fields{"is_restricted": true}),
 		"is a guest's (is_ultra_restricted)":                               good.with(fields{"is_ultra_restricted": true}),
 		"is a stranger's here (is_stranger)":                               good.with(fields{"is_stranger": "yes"}),

@@ -70,7 +70,7 @@ who has to be on the allowlist auth.console.`)
 		return exitError, err
 	}
 	log := logger(logFile, cfg.Log.Level, cfg.Log.Format, mask(s.secrets))
-	err = serve(ctx, s, only("console", chat), log)
+	err = serve(ctx, s, atConsole(chat), log)
 	return exitOK, errors.Join(err, chat.Close())
 }
 

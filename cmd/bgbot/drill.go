@@ -210,7 +210,7 @@ func (d *drill) playByHand(ctx context.Context, s settings) (int, error) {
 			Body: fmt.Sprintf("🏁 Drill: a fresh login says that %s is really back, %d s after you came. ^D leaves.", s.vm.Name, int(back.Seconds())),
 		})
 	})
-	err = serve(ctx, s, only("console", chat), d.log)
+	err = serve(ctx, s, atConsole(chat), d.log)
 	stop()
 	watch.Wait()
 	switch {
@@ -277,7 +277,7 @@ func (d *drill) playAuto(ctx context.Context, s settings) (int, error) {
 	var bots sync.WaitGroup
 	var served error
 	bots.Go(func() {
-		served = serve(ctx, s, only("console", chat), d.log)
+		served = serve(ctx, s, atConsole(chat), d.log)
 		_ = drawn.CloseWithError(served) // the operator sees the end of the chat; never fails
 	})
 	score, err := d.lab.Play(ctx, keys, screen, func() int { posts, _ := chat.Counts(); return posts })

@@ -34,7 +34,7 @@ func newRoom() *room {
 	}
 }
 
-func (r *room) open(*world) opener { return only("console", r) }
+func (r *room) open(*world) opener { return atConsole(r) }
 
 func (r *room) person(name string) auth.Person { return auth.Person{Chat: "console", ID: name} }
 

@@ -41,7 +41,7 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 	log.InfoContext(ctx, "bgbot begins", "version", version, "vm", s.vm.Name, "chats", cfg.Chats())
 	err = serve(ctx, s, slackOf(cfg, log), log)
 	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		log.Info("bgbot ends", "why", fmt.Sprint(context.Cause(ctx)))
+		log.InfoContext(ctx, "bgbot ends", "why", fmt.Sprint(context.Cause(ctx)))
 		return exitOK, nil
 	}
 	return exitError, err

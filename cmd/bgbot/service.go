@@ -17,10 +17,10 @@ import (
 // opener opens the chats of a service, by name. The store keeps how far each was read.
 type opener func(ctx context.Context, db *store.Store) (map[string]bot.Chat, error)
 
-// only is the opener of a chat that is open already.
-func only(name string, chat bot.Chat) opener {
+// atConsole is the opener of a terminal, which is open already.
+func atConsole(chat bot.Chat) opener {
 	return func(context.Context, *store.Store) (map[string]bot.Chat, error) {
-		return map[string]bot.Chat{name: chat}, nil
+		return map[string]bot.Chat{"console": chat}, nil
 	}
 }
 

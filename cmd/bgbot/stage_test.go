@@ -40,7 +40,7 @@ func observe(b *testing.B, w *world, limits bot.Limits, every int) *observed {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(ctx, w.settings, only("console", o), slog.New(slog.DiscardHandler))
+		done <- serve(ctx, w.settings, atConsole(o), slog.New(slog.DiscardHandler))
 	}()
 	b.Cleanup(func() {
 		stop()
