@@ -61,6 +61,7 @@ type link struct {
 	started  time.Time
 	deaf     time.Time   // since when no socket hears; zero: there has been none yet
 	told     bool        // people know that no socket hears
+	unsent   []unsent    // acknowledgements for the next socket
 	gap      *time.Time  // from when on something may have been missed that is still to be read back
 	unheard  *time.Time  // when the first envelope came that was not recorded, since the last that was
 	shedding bool        // the queue is full and people know it
@@ -164,6 +165,7 @@ func (l *link) stay(ctx context.Context) error {
 			current.retire()
 		}
 		current = next
+		l.ackLate(current)
 		l.outlast(ctx, current, &pace)
 	}
 }

@@ -148,6 +148,16 @@ func (s *socket) parting() string {
 	}
 }
 
+// over says that the socket has ended.
+func (s *socket) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // extend grants the other side another while of silence.
 func (s *socket) extend() { _ = s.conn.SetReadDeadline(time.Now().Add(s.timing.dead)) }
 

@@ -108,22 +108,47 @@ func (l *link) recovered() {
 	}
 }
 
-// ack acknowledges an envelope, on the socket on which it came if that still lives, else on any: Slack takes it there too,
-// or sends the envelope again, and then it is known.
+// ack acknowledges an envelope, on the socket on which it came if that still lives, else on any. If there is none just
+// now, the next one gets it: Slack takes it there too, or sends the envelope again, and then it is known.
 func (l *link) ack(ctx context.Context, e envelope, answer []byte) {
 	frame, err := e.ack(answer)
 	if err != nil {
 		l.log.ErrorContext(ctx, "an envelope is acknowledged without its answer", "type", e.Type, "envelope", e.ID, "err", err)
 	}
 	for _, s := range append([]*socket{e.from}, l.held()...) {
-		select {
-		case <-s.done:
+		if s.over() {
 			continue
-		default:
 		}
 		if s.write(frame) == nil {
 			return
 		}
 	}
-	l.log.WarnContext(ctx, "no connection is left for an acknowledgement, slack sends the envelope again", "type", e.Type, "envelope", e.ID)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.unsent) < linkQueue {
+		l.unsent = append(l.unsent, unsent{frame, e.Received})
+	}
+}
+
+// unsent is an acknowledgement that found no socket.
+type unsent struct {
+	frame    []byte
+	received time.Time
+}
+
+// patience is how long Slack waits for an acknowledgement before it sends the envelope again; the person who typed a
+// command sees an error then.
+const patience = 3 * time.Second
+
+// ackLate sends on a new socket what found none before, as far as Slack still waits for it.
+func (l *link) ackLate(s *socket) {
+	l.mu.Lock()
+	waiting := l.unsent
+	l.unsent = nil
+	l.mu.Unlock()
+	for _, u := range waiting {
+		if time.Since(u.received) < patience && s.write(u.frame) != nil {
+			return
+		}
+	}
 }

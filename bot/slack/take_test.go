@@ -59,6 +59,28 @@ func TestTheSameEnvelopeTwiceIsAcknowledgedTwice(t *testing.T) {
 	}
 }
 
+// The socket ends between the recording and the acknowledgement: the next one carries it, or a person who typed a command
+// would see an error although it is obeyed.
+func TestAnAcknowledgementMayTakeTheNextSocket(t *testing.T) {
+	t.Parallel()
+	o := briskly()
+	o.AckTimeout = 5 * time.Second
+	r := newRig(t, o, quick)
+	r.block = make(chan struct{})
+	r.open(t)
+	sent := r.Send("slash_commands", json.RawMessage(`{"command":"/vm"}`))
+	eventually(t, "it is here", func() bool { return r.busy.Load() == 1 })
+	r.SetLink(slacktest.Link{Status: 503})
+	r.Disrupt(slacktest.Hangup)
+	eventually(t, "there is no socket", func() bool { return len(r.link.held()) == 0 })
+	close(r.block)
+	eventually(t, "it is taken", func() bool { return r.busy.Load() == 0 })
+	r.SetLink(slacktest.Link{})
+	if ack := r.ack(t, sent); ack.Attempts != 1 || string(ack.Payload) != `{"text":"done"}` {
+		t.Errorf("acknowledged at attempt %d with %q", ack.Attempts, ack.Payload)
+	}
+}
+
 // The store fails: nothing is acknowledged, Slack sends again, and when the store works the time between is read back,
 // since Slack may have given something up.
 func TestWhatIsNotRecordedComesAgain(t *testing.T) {
