@@ -87,7 +87,9 @@ func (d *drill) reboots(t *testing.T) {
 func (d *drill) powersOff(t *testing.T) {
 	const off = "The guest powered off, but its QEMU is still there; `cycle` boots it again"
 	before := d.qemu(t)
-	d.leaves(t, "poweroff -f")
+	// A kernel without ACPI can only halt, so this is what ACPI would do: SLP_EN into the upper byte of PM1a_CNT, where
+	// SeaBIOS puts it.
+	d.leaves(t, "mknod /run/port c 1 4; sync; printf '\\040' | dd of=/run/port bs=1 seek=$((0x605))")
 	d.becomes(t, "a guest that is off", func() bool { return d.client(t, pve.Status).result.Advice == pve.Cycle })
 	d.client(t, pve.Status).want(pve.Done, `VM 102 is running \(QEMU `+before.pid()+`, up .*\)\.`).verdict(off, pve.Cycle)
 	d.ssh(t, pve.Start).want(pve.Done, `VM 102 is already running: .*`).verdict(off, pve.Cycle)

@@ -72,7 +72,7 @@ func (d *drill) lockRefuses(t *testing.T) {
 		a := d.ssh(t, v).want(pve.Refused, `VM 102 is locked \(backup\); nothing was changed\.`)
 		a.wantTrail("check start, check fail").verdict(`Locked \(backup\), changes refused\. .*`, "")
 	}
-	a := d.client(t, pve.Status).want(pve.Done, `VM 102 is running .*`).text(`(?m)^The VM is locked \(backup\)\.$`).status("running")
+	a := d.client(t, pve.Status).want(pve.Done, `VM 102 is running .*`).text(`(?m)^Locked \(backup\), changes refused\. `).status("running")
 	if a.result.Lock != "backup" {
 		t.Errorf("the lock is %q", a.result.Lock)
 	}

@@ -212,7 +212,7 @@ func TestTheScriptedAgentClaimsOnlyWhatItSaw(t *testing.T) {
 		{"io-stall", stalled, "'sync", "Denied by policy: did not run.", "I was not allowed to test a write, so I have no proof."},
 		{"io-stall", stalled, "for i in", "Exit code 1\n", "**Not back yet**: the host cycled devvm, but SSH did not answer in ten tries."},
 		{"io-stall", stalled, "ssh pve cycle", "ok    op: 1fca\nok    verdict: the file system is read-only\nVM 102 was cycled\n--- forensics-1fca.txt ---\ncancelled_write_bytes: 0\nit did not run\n--- end ---", "**devvm is back.**"},
-		{"disk-full", full, "'sudo lsof", "Exit code 124\n986M /var/log/t3-serve", "The look into devvm did not finish in 30 s, so I know too little to change anything. What came before:\n\n```\n986M"},
+		{"disk-full", full, "'sudo lsof", "Exit code 124\n986M /var/log/t3-serve", "The command in devvm did not finish in 60 s, so I do not know enough to go on. What came before:\n\n```\n986M"},
 		{"disk-full", full, "'uptime; df", "Exit code 255\nssh: Connection refused", "I could not log in to devvm or read its disks:\n\n```\nExit code 255\nssh: Connection refused"},
 		{"disk-full", full, "'uptime; df", "Denied by policy: did not run.", "I was not allowed to look, so I know nothing yet:"},
 		{"disk-full", full, "'sudo lsof", "30G /var/lib/containerd", "/var is at 100%, but I do not recognise what fills it, so I remove nothing:"},

@@ -9,7 +9,7 @@ import (
 // the other. A probe may well hang; a look or a repair may take its time on an emulated CPU.
 const (
 	probe   = "timeout 10 ssh devvm "
-	onGuest = "timeout 30 ssh devvm "
+	onGuest = "timeout 60 ssh devvm "
 )
 
 // ioStall looks, proves that the disk path is dead, and cycles.
@@ -117,12 +117,12 @@ func afterChange(t *talk, said string, c change) {
 	t.say("**devvm is back.** SSH answers, a write to the disk returned, %s.\n\n%s", units(final), c.lessons)
 }
 
-// unfinished ends the turn if a look into the guest took too long.
+// unfinished ends the turn if a command in the guest took too long.
 func unfinished(t *talk, look string) bool {
 	if code(look) != "124" {
 		return false
 	}
-	t.say("The look into devvm did not finish in 30 s, so I know too little to change anything. What came before:\n\n```\n%s\n```\nAsk me again, or try `vm status`.",
+	t.say("The command in devvm did not finish in 60 s, so I do not know enough to go on. What came before:\n\n```\n%s\n```\nAsk me again, or try `vm status`.",
 		firstLines(strings.Replace(look, "Exit code 124", "", 1), 4))
 	return true
 }
@@ -186,6 +186,9 @@ func diskFull(t *talk) {
 	restart, ran := t.bash("Space is there. Now the services that fell over.",
 		onGuest+"'sudo systemctl restart containerd t3-serve; systemctl is-active t3-serve; systemctl --failed --no-pager; grep -n trace /etc/t3-serve/config.toml'")
 	if !ran {
+		return
+	}
+	if unfinished(t, restart) {
 		return
 	}
 	if !activeLine.MatchString(restart) {

@@ -113,6 +113,9 @@ func outOfMemory(t *talk) {
 	if !ran {
 		return
 	}
+	if unfinished(t, restart) {
+		return
+	}
 	if !activeLine.MatchString(restart) {
 		t.say("t3-indexer is stopped, but **t3-serve does not start**:\n\n```\n%s\n```", firstLines(restart, 8))
 		return
@@ -185,6 +188,9 @@ func serviceDown(t *talk) {
 	if !ran {
 		return
 	}
+	if unfinished(t, fixed) {
+		return
+	}
 	if !activeLine.MatchString(fixed) {
 		t.say("I corrected line %s, but **t3-serve does not start**:\n\n```\n%s\n```", bad[1], firstLines(fixed, 8))
 		return
@@ -234,6 +240,9 @@ func lockedVM(t *talk) {
 	started, ran := t.bash("No cycle, and nothing was touched:\n\n> "+hostSaid(cycled)+"\n\nNone is needed: I start t3-serve from inside.",
 		onGuest+"'sudo systemctl start t3-serve; systemctl is-active t3-serve; systemctl --failed --no-pager'")
 	if !ran {
+		return
+	}
+	if unfinished(t, started) {
 		return
 	}
 	if !activeLine.MatchString(started) {
