@@ -112,7 +112,7 @@ func newRig(t testing.TB, o slacktest.Options, timing linkTiming) *rig {
 }
 
 // start runs the link, with every goroutine of it labelled by the test's name.
-func (r *rig) start(t testing.TB) *rig {
+func (r *rig) start(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background()) // t.Context ends before the cleanups
 	r.cancel = cancel
@@ -120,7 +120,6 @@ func (r *rig) start(t testing.TB) *rig {
 		r.err = r.link.run(ctx, listener{take: r.take, gap: r.gap, alarm: r.alarm})
 		close(r.ended)
 	})
-	return r
 }
 
 // open starts the link and waits until it is connected.
@@ -203,6 +202,7 @@ func (r *rig) take(ctx context.Context, e envelope) ([]byte, error) {
 func (r *rig) gap(_ context.Context, since time.Time) {
 	r.note(func() { r.gaps = append(r.gaps, since) })
 }
+
 func (r *rig) alarm(_ context.Context, text string) {
 	r.note(func() { r.alarms = append(r.alarms, text) })
 }

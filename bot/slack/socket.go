@@ -57,14 +57,14 @@ func dialSocket(ctx context.Context, u *url.URL, t linkTiming) (*socket, error) 
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := tcp.DialContext(ctx, network, addr)
 			if err == nil { // the handshake itself looks at deadlines, not at ctx
-				stop = context.AfterFunc(ctx, func() { c.Close() })
+				stop = context.AfterFunc(ctx, func() { _ = c.Close() })
 			}
 			return c, err
 		},
 	}
 	conn, resp, err := d.DialContext(ctx, u.String(), nil)
 	if stop != nil && !stop() && err == nil {
-		conn.Close()
+		_ = conn.Close()
 		err = context.Cause(ctx)
 	}
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *socket) serve(receive func(data []byte), ended func()) {
 	var keeper sync.WaitGroup
 	keeper.Go(func() { s.keep(over) })
 	s.err = s.read(receive)
-	s.conn.Close()
+	_ = s.conn.Close()
 	close(over)
 	keeper.Wait()
 	ended()
@@ -197,7 +197,7 @@ func (s *socket) keep(over <-chan struct{}) {
 			return
 		case <-ping.C:
 			if err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.timing.write)); err != nil {
-				s.conn.Close()
+				_ = s.conn.Close()
 			}
 		case <-retired:
 			retired, bound = nil, time.After(s.timing.drain)
@@ -214,7 +214,7 @@ func (s *socket) write(frame []byte) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.timing.write))
 	err := s.conn.WriteMessage(websocket.TextMessage, frame)
 	if err != nil {
-		s.conn.Close() // nothing can be written to it any more; the reader ends too
+		_ = s.conn.Close() // nothing can be written to it any more; the reader ends too
 	}
 	return err
 }
@@ -224,5 +224,5 @@ func (s *socket) write(frame []byte) error {
 func (s *socket) sayGoodbye() {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = s.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(min(s.timing.write, time.Second)))
-	s.conn.Close()
+	_ = s.conn.Close()
 }
