@@ -76,6 +76,7 @@ type Bot struct {
 	mu      sync.Mutex // guards what follows
 	closing bool
 	turns   map[Place]*turn
+	adopted map[Place]bool           // threads that are ours, of those that began in this process
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
 	knocked time.Time                // when the VM's host key was looked at last
@@ -103,7 +104,7 @@ func New(o Options) *Bot {
 		o.Turning = func(string, bool) {}
 	}
 	b := &Bot{
-		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, pending: map[string]*pending{},
+		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, adopted: map[Place]bool{}, pending: map[string]*pending{},
 		refused: map[auth.Person]refusals{}, kept: map[Place][]missed{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {
@@ -217,10 +218,16 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 		return b.refuse(ctx, m, c, err)
 	}
 	b.meets(m)
+	if m.Opens {
+		b.adopt(m.Place, c.kind == talk && !m.Missed)
+	}
 	if code := b.meant(m, c); code != "" {
 		return func() {
 			b.answer(m, "A card is open. To answer it, type `confirm "+code+"` or `cancel "+code+"`. Nothing was done, and nothing was passed on.")
 		}
+	}
+	if c.kind == talk && m.Click == "" && m.Place.Thread != "" && !b.ours(m.Place) {
+		return func() { b.answer(m, notOurs) }
 	}
 	if m.Missed {
 		if act := b.missed(m, c); act != nil {
@@ -247,10 +254,10 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 func (b *Bot) refuse(ctx context.Context, m Message, c command, err error) (act func()) {
 	b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", cut(m.Text+m.Click, 200))
 	switch {
-	case c.kind == home:
-		return func() { b.draw(m.From, Text{Body: "⛔ " + message(err)}) }
 	case !b.tells(m.From):
 		return func() {}
+	case c.kind == home || m.onPage(): // and nothing of what the page shows to others
+		return func() { b.draw(m.From, Text{Body: "⛔ " + message(err)}) }
 	default:
 		return func() { b.answer(m, message(err)) }
 	}

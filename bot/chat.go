@@ -36,6 +36,7 @@ func (p Place) String() string { return fmt.Sprintf("%s/%s/%s", p.Chat, p.Channe
 type Message struct {
 	ID     string // unique in its chat; the same when it is delivered again
 	Place  Place  // Thread is set also for the message that begins a thread: its own id; a command or click outside of threads has none
+	Opens  bool   // it begins its thread; any other is a reply
 	From   auth.Person
 	Name   string // how the chat shows the person; for display only
 	Text   string

@@ -24,8 +24,10 @@ type visit struct {
 const pageLife = 10 * time.Minute
 
 // home draws somebody's page: at once with what is known, and again when the host has answered. A note stands on top.
-func (b *Bot) home(who auth.Person, note string) {
-	visit := b.visit(who, note)
+func (b *Bot) home(who auth.Person, note string) { b.show(who, b.visit(who, note, time.Now())) }
+
+func (b *Bot) show(who auth.Person, visit visit) {
+	note := visit.note
 	news := b.inquire()
 	b.draw(who, b.page(who.Chat, note, facts{late: true}))
 	f := <-news
@@ -34,11 +36,11 @@ func (b *Bot) home(who auth.Person, note string) {
 	}
 }
 
-// visit notes that somebody's page is drawn.
-func (b *Bot) visit(who auth.Person, note string) visit {
+// visit notes that somebody's page is drawn, for what they did then.
+func (b *Bot) visit(who auth.Person, note string, at time.Time) visit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.visits[who] = visit{count: b.visits[who].count + 1, at: time.Now(), note: note}
+	b.visits[who] = visit{count: b.visits[who].count + 1, at: at, note: note}
 	return b.visits[who]
 }
 
@@ -54,8 +56,8 @@ func (b *Bot) redraw() {
 	visits := maps.Clone(b.visits)
 	b.mu.Unlock()
 	for who, v := range visits {
-		if time.Since(v.at) < pageLife {
-			b.start(func() { b.home(who, v.note) })
+		if time.Since(v.at) < pageLife && b.Policy.Check(who, auth.Look) == nil {
+			b.start(func() { b.show(who, b.visit(who, v.note, v.at)) })
 		}
 	}
 }

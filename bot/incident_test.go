@@ -219,7 +219,9 @@ func (i *incident) hears(m Message) {
 	i.t.Helper()
 	i.said++
 	m.ID = cmp.Or(m.ID, fmt.Sprint(i.said))
-	m.Place = cmp.Or(m.Place, thread)
+	if m.Place == (Place{}) {
+		m.Place, m.Opens = thread, true
+	}
 	m.From, m.Name = cmp.Or(m.From, operator), cmp.Or(m.Name, "operator")
 	m.At = cmp.Or(m.At, time.Now())
 	if err := i.handle(i.t.Context(), m); err != nil {

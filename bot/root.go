@@ -40,6 +40,7 @@ func (b *Bot) opened(m Message, c command) (Message, bool) {
 			b.start(func() { b.home(m.From, "It goes on in the channel: "+what) })
 		}
 		m.Place.Thread = root
+		b.adopt(m.Place, c.kind == talk)
 		return m, true
 	case c.kind == power && !c.verb.Changes(): // the channel itself is good enough for what changes nothing
 		b.Log.Warn("no thread could be opened", "place", m.Place.String(), "err", err)

@@ -172,7 +172,8 @@ func (v *view) pages(now time.Time) []Text {
 		for _, part := range split(text, pageSize) {
 			n := utf8.RuneCountInString(part) + 2
 			if size > 0 && size+n > pageSize {
-				pages = append(pages, Text{Body: body.String()})
+				// A mark in front: what the agent has read and says must not look like a result of ours.
+				pages = append(pages, Text{Body: fmt.Sprintf("🤖 The agent's work, part %d\n\n%s", len(pages)+1, &body)})
 				body.Reset()
 				size = 0
 			}

@@ -69,6 +69,7 @@ func (c *Console) send(text string) {
 	m := bot.Message{ID: c.newID(), Text: text}
 	if c.talk.here().id == "" {
 		c.talk.begin(m.ID)
+		m.Opens = true
 	}
 	c.give(c.talk.here(), m, text)
 }

@@ -175,7 +175,7 @@ func (in *intake) utterance(ev object) (bot.Message, error) {
 		return bot.Message{}, refuse("a thread that cannot be")
 	}
 	m := bot.Message{
-		ID: ts, Place: in.place(thread), From: in.person(ev.text("user")), Name: in.people.name(ev.text("user")),
+		ID: ts, Place: in.place(thread), Opens: thread == ts, From: in.person(ev.text("user")), Name: in.people.name(ev.text("user")),
 		Text: in.plain(ev.text("text")), At: at, Missed: late > young,
 	}
 	if err == nil {
