@@ -191,19 +191,16 @@ func (d *drill) withHostileEnvironment(t *testing.T, v pve.Verb) *exec.Cmd {
 // them, and nothing of a client.
 func (d *drill) sameEverywhere(t *testing.T, name string) {
 	t.Helper()
-	seen := 0
-	for _, p := range descendants(os.Getpid()) {
-		if p.name != name || !d.isOurs(p.pid) {
-			continue
-		}
-		seen++
+	var ours []hostProcess
+	d.becomes(t, "a process "+name, func() bool {
+		ours = slices.DeleteFunc(descendants(os.Getpid()), func(p hostProcess) bool { return p.name != name || !d.isOurs(p.pid) })
+		return len(ours) > 0
+	})
+	for _, p := range ours {
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
 		if got := strings.Split(strings.TrimSuffix(string(environ), "\x00"), "\x00"); err != nil || !slices.Equal(got, hostEnv) {
 			t.Errorf("process %d (%s) has %q, %v", p.pid, name, got, err)
 		}
-	}
-	if seen == 0 {
-		t.Errorf("no process %s", name)
 	}
 }
 
