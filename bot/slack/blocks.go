@@ -57,15 +57,17 @@ func (m message) options(more ...slackgo.MsgOption) []slackgo.MsgOption {
 const aRow = 5
 
 // buttons draw choices. The value is the choice's ID and all that a click means; the id of the action only tells the
-// buttons of one message apart. The ids of blocks are new each time, as Slack asks of an update (docs).
+// buttons of one message apart. The ids of blocks are new each time, as Slack asks of an update (docs). Of more than a row,
+// those that are dangerous stand apart, so that a thumb does not slip onto one.
 func buttons(choices []bot.Choice) []slackgo.Block {
 	var rows []slackgo.Block
-	for from := 0; from < len(choices); from += aRow {
-		var row []slackgo.BlockElement
-		for i, c := range choices[from:min(from+aRow, len(choices))] {
-			row = append(row, button(fmt.Sprintf("choice-%d", from+i), c))
+	var row []slackgo.BlockElement
+	for i, c := range choices {
+		row = append(row, button(fmt.Sprintf("choice-%d", i), c))
+		last := i == len(choices)-1
+		if last || len(row) == aRow || len(choices) > aRow && choices[i+1].Danger != c.Danger {
+			rows, row = append(rows, slackgo.NewActionBlock("choices-"+uuid.NewString(), row...)), nil
 		}
-		rows = append(rows, slackgo.NewActionBlock("choices-"+uuid.NewString(), row...))
 	}
 	return rows
 }

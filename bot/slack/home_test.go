@@ -1,7 +1,6 @@
 package slack
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -30,6 +29,13 @@ func TestTheHomeTabShowsTheStateAndItsButtons(t *testing.T) {
 	}
 	if n := len(view.Buttons()); n != 7 || len(view.Blocks) != 3 {
 		t.Errorf("%d buttons in %d blocks", n, len(view.Blocks))
+	}
+	for _, row := range view.Blocks {
+		for _, b := range row.Buttons {
+			if b.Style != row.Buttons[0].Style {
+				t.Errorf("%q stands beside %q", b.Label, row.Buttons[0].Label)
+			}
+		}
 	}
 	if raw := string(view.Raw); strings.Contains(raw, `"markdown"`) || !strings.Contains(raw, `"verbatim":true`) {
 		t.Errorf("the view is %s", raw)
@@ -139,76 +145,5 @@ func TestAHiccupDoesNotEndTheAsking(t *testing.T) {
 	}
 	if err := s.Working(s.ctx, p, "thinks"); err != nil || s.mute {
 		t.Errorf("%v", err)
-	}
-}
-
-// Pictures are drawn of these payloads: go test ./bot/slack -run Pictures -dump DIR.
-func TestPictures(t *testing.T) {
-	t.Parallel()
-	s := saying(t, slacktest.Options{})
-	p := s.thread(t)
-	for _, said := range picturedThread() {
-		s.persist(t, p, said)
-	}
-	var thread []any
-	for _, m := range s.server.Thread(p.Thread) {
-		blocks := []json.RawMessage{}
-		for _, b := range m.Blocks {
-			blocks = append(blocks, b.Raw)
-		}
-		thread = append(thread, map[string]any{"user": m.User, "bot": m.BotID != "", "text": m.Text, "blocks": blocks, "files": m.Files, "ts": m.TS})
-	}
-	if len(thread) != 1+len(picturedThread())+1 {
-		t.Errorf("%d messages", len(thread))
-	}
-	keepJSON(t, "thread", thread)
-	keepJSON(t, "card", thread[2])
-	if err := s.Home(s.ctx, operator, picturedHome()); err != nil {
-		t.Fatal(err)
-	}
-	keepJSON(t, "home", s.server.Home(operator).Raw)
-}
-
-func keepJSON(t *testing.T, name string, payload any) {
-	t.Helper()
-	raw, err := json.MarshalIndent(payload, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keep(t, name, raw)
-}
-
-func picturedThread() []bot.Text {
-	verbs := []bot.Choice{{ID: "verb:status", Label: "Status"}, {ID: "verb:forensics", Label: "Forensics"}, {ID: "verb:cycle", Label: "Cycle …", Danger: true}}
-	return []bot.Text{
-		{
-			Body: "⏳ Working 0:14 · `ssh devvm 'sudo dmesg -T | tail -40'`\n\n✓ `ssh devvm 'uptime; free -h; df -h'`  10.0 s · timed out  \n" +
-				"✓ `ssh pve status`  0.4 s · running · no block I\\/O for 12 s\n\nThe guest still answers pings, but its disk path is dead inside QEMU.\n",
-			Choices: []bot.Choice{{ID: "stop:t1", Label: "Stop"}},
-		},
-		{
-			Body: "🔴 Cycle devvm? running 9 d 4 h · no block I\\/O for 12 s · forensics 20 s old\nA cycle stops the VM, proves it dead and starts a fresh QEMU. Unsaved guest memory is lost.\n" +
-				"Asked by operator. Only operator may confirm.\nOr type: `confirm 4F7Q` · `cancel 4F7Q` · open until 18:24:10",
-			Choices: []bot.Choice{{ID: "confirm:1", Label: "Cycle devvm", Danger: true}, {ID: "cancel:1", Label: "Cancel"}},
-		},
-		{Body: "✅ devvm is back after 41 s (cycle by operator, op c81f). SSH answered. 1 failed unit: t3-serve\nstopped 2 s · proof of death 1 s · started 3 s · SSH 35 s", Choices: verbs, Files: capture()[:1]},
-		{Body: "🤖 **The disk path inside QEMU was stuck.** What I saw:\n\n| step | before | after |\n|---|---|---|\n| read of 4 KiB | > 12 s | 0.3 ms |\n| failed units | – | t3-serve |\n\n" +
-			"```sh\nsudo systemctl restart t3-serve   # <- this is left to do\n```\n\n1. Restart `t3-serve`.\n2. Watch `vm status` for a minute.\n\n> The host's own disk was never slow."},
-	}
-}
-
-func picturedHome() bot.Text {
-	return bot.Text{
-		Body: "🟠 devvm: running 9 d 4 h · no block I\\/O for 12 s\nThe host advises: cycle.\n\n**Running now**\n\n- 0:14 · `ssh devvm 'sudo dmesg -T | tail -40'` · asked by operator\n\n" +
-			"**Open cards**\n\nNone.\n\n**Done lately**\n\n- 18:20 `forensics` by operator: captured in 4 s\n- 29 Nov 03:11 `cycle` by operator: back after 41 s. Confirmed by second.",
-		Choices: []bot.Choice{
-			{ID: "stop:t1", Label: "Stop the turn of operator"},
-			{ID: "verb:status", Label: "Status"},
-			{ID: "verb:forensics", Label: "Forensics"},
-			{ID: "verb:start", Label: "Start …", Danger: true},
-			{ID: "verb:reset", Label: "Reset …", Danger: true},
-			{ID: "verb:stop", Label: "Stop …", Danger: true},
-			{ID: "verb:cycle", Label: "Cycle …", Danger: true},
-		},
 	}
 }
