@@ -7,11 +7,15 @@ GOLANGCI := 2.15.0
 # program:package; gcc is for the race detector, those after it are for the QEMU lab and its guest.
 DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc \
             qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs xz:xz-utils ps:procps lsof:lsof
+# What draws the pictures of Slack; a font is no program, so its file is named.
+DRAWING  := chromium:chromium pngquant:pngquant /usr/share/fonts/truetype/lato/Lato-Regular.ttf:fonts-lato \
+            /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf:fonts-noto-color-emoji
 
 CACHE    := $(CURDIR)/.cache
 CLI_DIR  := $(CACHE)/claude-$(CLAUDE)
 CLI      := $(CLI_DIR)/node_modules/.bin/claude
 BOLT_DIR := $(CACHE)/bolt-$(BOLT)
+SCREENS  := $(CACHE)/screens
 GUEST    := $(CACHE)/guest
 LINTER   := $(CACHE)/bin/golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -24,10 +28,10 @@ BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -
 export GORACE := atexit_sleep_ms=0
 
 .DEFAULT_GOAL := help
-.PHONY: help drill drills test lint fmt bench build deps clean cli bolt debian guest linter
+.PHONY: help drill drills test lint fmt bench screens build deps clean cli bolt debian guest linter
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
@@ -49,6 +53,14 @@ fmt: linter ## format the code
 bench: cli guest build ## print the numbers that the design promises, some minutes
 	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 1x $(SAMPLING)
 	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 10x $(filter-out $(SAMPLING),$(BENCHES))
+
+screens: DEBIAN += $(DRAWING)
+screens: cli debian ## draw docs/screens/slack-*.png: a practice incident as a phone shows it in Slack
+	@mkdir -p $(SCREENS) && cp -p docs/screens/blockkit/* $(SCREENS)/
+	BGBOT_CLAUDE=$(CLI) go test -count=1 -run TestStoriesOfSlack/incident ./cmd/bgbot -args -dump $(SCREENS)
+	@cd $(SCREENS) && if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; fi
+	node $(SCREENS)/draw.mjs $(SCREENS) docs/screens
+	pngquant --force --skip-if-larger --ext .png --quality 60-90 docs/screens/slack-*.png
 
 build: ## bin/bgbot and bin/pve-gate-linux-*, static
 	@$(GO_BUILD) -o bin/bgbot ./cmd/bgbot
@@ -87,7 +99,7 @@ bolt:
 
 debian:
 	@PATH="$$PATH:/usr/sbin"; missing=; \
-	for pair in $(DEBIAN); do command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	for pair in $(DEBIAN); do { command -v $${pair%:*} >/dev/null || [ -e $${pair%:*} ]; } || missing="$$missing $${pair#*:}"; done; \
 	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
 	if [ -z "$$missing" ]; then \
 		echo "deps: $(foreach pair,$(DEBIAN),$(firstword $(subst :, ,$(pair)))) are there"; \

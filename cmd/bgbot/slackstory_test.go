@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,6 +28,7 @@ import (
 //	slack touches NAME LABEL            presses a button there
 //	slack edits NAME TEXT               somebody changes what they said last
 //	slack joins NAME                    somebody new comes into the channel
+//	slack keeps thread|card|home        writes what the operator has before them into the folder of -dump, for pictures
 //	slack heard                         nothing that Slack sent was lost or acknowledged late
 func TestStoriesOfSlack(t *testing.T) {
 	tellStories(t, func(t testing.TB) venue { return newDesk(t) }, "testdata/slack")
@@ -68,12 +73,14 @@ func storySlack(ts *testscript.TestScript, _ bool, args []string) {
 		d.slack.AddUser(slacktest.User{ID: member(args[1]), Name: args[1]})
 		_, err := d.slack.Join(d.slack.Channel(), member(args[1]))
 		ts.Check(err)
+	case name == "keeps" && len(args) == 2:
+		ts.Check(d.keep(args[1]))
 	case name == "heard" && len(args) == 1:
 		if truth := d.slack.Truth(); truth.Lost > 0 {
 			ts.Fatalf("of what Slack sent: %+v", truth)
 		}
 	default:
-		ts.Fatalf("usage: slack leaves|returns | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | heard",
+		ts.Fatalf("usage: slack leaves|returns | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | keeps thread|card|home | heard",
 			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
 	}
 }
@@ -117,4 +124,28 @@ func (d *desk) edit(name, text string) error {
 		}
 	}
 	return fmt.Errorf("%s has said nothing", name)
+}
+
+var dump = flag.String("dump", "", "keep what stands in Slack in this folder")
+
+// keep writes the operator's page, or the thread that is open, as Slack has it.
+func (d *desk) keep(what string) error {
+	var page any = d.slack.Home(member("operator")).Raw
+	if what != "home" {
+		all := d.slack.Messages(d.slack.Channel())
+		messages := []map[string]any{}
+		for _, m := range d.slack.Thread(all[len(all)-1].TS) {
+			blocks := []json.RawMessage{}
+			for _, b := range m.Blocks {
+				blocks = append(blocks, b.Raw)
+			}
+			messages = append(messages, map[string]any{"bot": m.BotID != "", "at": m.At, "text": m.Text, "blocks": blocks, "files": m.Files})
+		}
+		page = messages
+	}
+	raw, err := json.Marshal(page)
+	if err != nil || *dump == "" {
+		return err
+	}
+	return os.WriteFile(filepath.Join(*dump, what+".json"), raw, 0o600)
 }

@@ -35,6 +35,7 @@ import (
 //
 //	model PROMPT KIND TEXT   the next answer to a prompt that fits: text (TOOL in it is what the last tool
 //	                         said, MODEL is who was asked), bash, read, status CODE [RETRY-AFTER], busy CODE (once), hang
+//	model plays              it is the one of the drill
 //	model told REGEXP        waits until the model was sent that, in what people and tools said
 //	operator|colleague|stranger TEXT     types a line; `presses LABEL` presses the button that was shown last
 //	operator sees REGEXP [within D]      waits for it on the terminal, after what was seen last; groups are $seen1 …;
@@ -172,6 +173,8 @@ func storyModel(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 		ts.Defer(func() { must(w.t, release()) })
 		w.settings.agent.BaseURL = url
+	case len(args) == 1 && args[0] == "plays":
+		w.settings.agent.BaseURL = w.lab.ModelURL()
 	case len(args) == 2 && args[0] == "told":
 		re, err := regexp.Compile(args[1])
 		ts.Check(err)
@@ -190,7 +193,7 @@ func storyModel(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 		ts.Check(w.script.add(args[0], a))
 	default:
-		ts.Fatalf("usage: model PROMPT KIND [TEXT] | told REGEXP | refuses")
+		ts.Fatalf("usage: model PROMPT KIND [TEXT] | told REGEXP | refuses | plays")
 	}
 }
 
