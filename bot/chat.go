@@ -16,8 +16,8 @@ type Chat interface {
 	// waiting cannot mend, such as a revoked token. handle returns at once and may be called again with the same
 	// message; when it returns nil the message is recorded and may be acknowledged.
 	Run(ctx context.Context, handle func(context.Context, Message) error) error
-	// Post says t in p and returns an id for Edit. It tries once; a [Busy] error says when to ask again. A Place
-	// without a Thread means the channel itself.
+	// Post says t in p and returns an id for Edit; what one person alone sees may have none. It tries once; a [Busy] error
+	// says when to ask again. A Place without a Thread means the channel itself.
 	Post(ctx context.Context, p Place, t Text) (id string, err error)
 	// Edit replaces what Post said, choices included. [Gone] means that the message no longer exists.
 	Edit(ctx context.Context, p Place, id string, t Text) error

@@ -20,10 +20,11 @@ type delivery struct {
 	mask   func(string) string
 	log    *slog.Logger
 
-	posts lane
-	edits lane
-	pages lane         // of people
-	sent  atomic.Int64 // calls that the chat took
+	posts  lane
+	asides lane // posts for one person alone
+	edits  lane
+	pages  lane         // of people
+	sent   atomic.Int64 // calls that the chat took
 }
 
 // How soon a call is due: what waits longest goes first, and this is added to when it began to wait.
@@ -40,19 +41,32 @@ func newDelivery(chat Chat, mask func(string) string, log *slog.Logger) *deliver
 	}
 	return &delivery{
 		chat: chat, limits: limits, mask: mask, log: log,
-		posts: lane{pace: pace{gap: limits.PostGap}},
+		posts: lane{pace: pace{gap: limits.PostGap}}, asides: lane{pace: pace{gap: limits.PostGap}},
 		edits: lane{pace: pace{gap: limits.EditGap, most: limits.EditsPerMinute}},
 	}
 }
 
-// post says t in p and returns the message's id. It returns an error only when ctx ends or trying again cannot help.
+// asideLife is how long an answer to one person is tried: then they have asked again, or somebody else. Such an answer is
+// refused for reasons that others know nothing of (whoever left the channel gets none), so nobody else waits behind it.
+const asideLife = 2 * time.Minute
+
+var errAside = errors.New("nobody waits for an answer of their own so long")
+
+// post says t in p and returns the message's id. It returns an error only when ctx ends, trying again cannot help, or an
+// answer to one person has been tried for asideLife.
 func (d *delivery) post(ctx context.Context, p Place, t Text) (string, error) {
-	due := time.Duration(dueNow)
+	l, line, due := &d.posts, any(p), time.Duration(dueNow)
+	if t.Only != "" {
+		l, line = &d.asides, t.Only
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, asideLife, errAside)
+		defer cancel()
+	}
 	if t.Quiet {
 		due = dueSoon
 	}
-	ticket := d.posts.join(p, due)
-	defer d.posts.leave(ticket)
+	ticket := l.join(line, due)
+	defer l.leave(ticket)
 	if t.Key == "" {
 		t.Key = uuid.NewString()
 	}
@@ -62,14 +76,14 @@ func (d *delivery) post(ctx context.Context, p Place, t Text) (string, error) {
 		id, err = d.chat.Post(ctx, p, t)
 		return err
 	}
-	err := d.try(ctx, "post", &d.posts, ticket, post)
+	err := d.try(ctx, "post", l, ticket, post)
 	if errors.Is(err, errRefused) {
 		d.log.ErrorContext(ctx, "the chat refuses a message, a short one takes its place", "place", p.String(), "bytes", len(t.Body), "files", len(t.Files))
 		t = Text{
 			Body:    cut(firstLine(t.Body), 110) + "\n(The chat refused the whole of this message; the log has more.)",
 			Choices: t.Choices, Only: t.Only, Key: uuid.NewString(),
 		}
-		err = d.try(ctx, "post", &d.posts, ticket, post)
+		err = d.try(ctx, "post", l, ticket, post)
 	}
 	return id, err
 }
@@ -147,7 +161,7 @@ func (d *delivery) pause(l *lane, err error, attempt int) time.Duration {
 	if !ok {
 		return min(250*time.Millisecond<<min(attempt, 6), 15*time.Second)
 	}
-	for _, held := range []*lane{&d.posts, &d.edits, &d.pages} {
+	for _, held := range []*lane{&d.posts, &d.asides, &d.edits, &d.pages} {
 		if held == l || !d.limits.Apart {
 			held.hold(busy.After)
 		}

@@ -279,6 +279,57 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 	})
 }
 
+func TestAnAnswerToOnePersonHoldsUpNobodyAndEnds(t *testing.T) {
+	for name, others := range map[string]error{"the chat refuses only it": nil, "the chat is down": errors.New("502 bad gateway")} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &service{}
+				s.refuseText = func(body string) error {
+					if strings.Contains(body, "alone") {
+						return errors.New("cannot_reply_to_message")
+					}
+					return others
+				}
+				d := delivers(s)
+				down, up := context.WithTimeout(t.Context(), time.Hour)
+				defer up()
+				var wg sync.WaitGroup
+				began := time.Now()
+				wg.Go(func() {
+					id, err := d.post(down, place("a"), Text{Body: "for you alone", Only: "U1"})
+					if took := time.Since(began); err == nil || id != "" || took > asideLife+time.Second {
+						t.Errorf("it ended with %q, %v after %s", id, err, took)
+					}
+				})
+				if others == nil {
+					synctest.Wait()
+					for i, body := range []string{"a card", "a result"} {
+						if _, err := d.post(t.Context(), place("a"), Text{Body: body}); err != nil {
+							t.Error(err)
+						}
+						if took := time.Since(began); took > time.Duration(i+1)*1200*time.Millisecond {
+							t.Errorf("%q waited %s behind the answer to one person", body, took)
+						}
+					}
+				}
+				wg.Wait()
+				if want := []string{"a card", "a result"}; others == nil && !slices.Equal(s.thread, want) {
+					t.Errorf("the thread is %q, want %q", s.thread, want)
+				}
+			})
+		})
+	}
+}
+
+func TestWhoeverLeftTheChannelGetsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{refuse: func(int, string) error { return &Gone{Reason: "slack: chat.postEphemeral: user_not_in_channel"} }}
+		if _, err := delivers(s).post(t.Context(), place("a"), Text{Body: "x", Only: "U1"}); !gone(err) || s.calls != 1 {
+			t.Errorf("got %v after %d calls, want the reason after 1", err, s.calls)
+		}
+	})
+}
+
 func TestADeletedLiveMessageIsPostedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{refuse: func(call int, kind string) error {
