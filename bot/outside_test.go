@@ -24,6 +24,10 @@ func TestAStatusOfTheChannelIsForThePersonAlone(t *testing.T) {
 			i.remove("status.held")
 		}
 	}
+	i.shutdown()
+	if open := i.Store.OpenOperations(t.Context()); len(open) != 0 {
+		t.Errorf("the next start will tell the channel of %+v", open)
+	}
 }
 
 func TestAChangeOfTheChannelGetsAThread(t *testing.T) {

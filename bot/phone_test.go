@@ -45,6 +45,9 @@ func (p *phone) Post(_ context.Context, where Place, t Text) (string, error) {
 	}
 	p.thread = append(p.thread, post{t, where})
 	p.changed()
+	if t.Only != "" { // as in Slack
+		return "", nil
+	}
 	return fmt.Sprint(len(p.thread) - 1), nil
 }
 

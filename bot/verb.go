@@ -86,7 +86,7 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 		p.close(fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(all)))
 		result.Body += b.trouble()
 		result.Only = o.only
-		told = b.say(o.place, result) != ""
+		told = b.say(o.place, result) != "" || o.only != "" // whoever misses an answer of their own asks again
 	}
 	if told { // otherwise the next start asks the host and tells the thread
 		b.Store.EndOperation(b.work, rec)
