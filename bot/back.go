@@ -47,6 +47,9 @@ func (b *Bot) reached(o operation, r pve.Report, err error, step func(pve.Step))
 	return answered
 }
 
+// errLeaving is why nobody looked whether the VM is back.
+var errLeaving error = &says{"I am shutting down"}
+
 // login waits until a login to the VM works; an error is why it does not.
 func (b *Bot) login(ctx context.Context, step func(pve.Step)) error {
 	const name = "SSH login"
@@ -62,13 +65,15 @@ func (b *Bot) login(ctx context.Context, step func(pve.Step)) error {
 		lost, ok := errors.AsType[*pve.Unreachable](last)
 		changed := ok && lost.Why == pve.HostKeyChanged // waiting does not change it back
 		// A refused connection costs the guest nothing; a login each second is no sin for PerSourcePenalties (OpenSSH 9.8).
-		if b.cut.Err() != nil {
-			last = &says{"I am shutting down and did not wait for it."}
+		switch {
+		case !changed && sleep(ctx, time.Second) == nil:
+			continue
+		case !changed && b.cut.Err() != nil:
+			step(pve.Step{Step: name, State: pve.StepSkip, Text: message(errLeaving)})
+			return errLeaving
 		}
-		if changed || sleep(ctx, time.Second) != nil {
-			step(pve.Step{Step: name, State: pve.StepFail, Text: message(last)})
-			return last
-		}
+		step(pve.Step{Step: name, State: pve.StepFail, Text: message(last)})
+		return last
 	}
 }
 
@@ -99,7 +104,7 @@ func (b *Bot) lookInside(ctx context.Context, step func(pve.Step)) inside {
 	text, state := in.said(), pve.StepOK
 	switch {
 	case b.cut.Err() != nil:
-		in, text, state = inside{}, "I am shutting down", pve.StepSkip
+		in, text, state = inside{}, message(errLeaving), pve.StepSkip
 	case in.err != nil:
 		text, state = message(in.err), pve.StepFail
 	case text == "":

@@ -83,6 +83,8 @@ type Bot struct {
 	kept    map[Place][]missed       // what was said while we were away and was not run
 	visits  map[auth.Person]visit    // to their pages
 	names   map[auth.Person]string   // of those who may act, as their chat showed them last
+	sight   sight                    // of the VM, since the last change
+	changed time.Time                // when a change of the VM began or ended last
 
 	wg    sync.WaitGroup  // everything that the bot does but its chats; admit and start add to it
 	verbs sync.WaitGroup  // the operations among it

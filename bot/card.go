@@ -1,10 +1,8 @@
 package bot
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
-	"time"
 
 	"bgbot/auth"
 	"bgbot/internal/store"
@@ -27,56 +25,25 @@ func (b *Bot) code(p Place) string {
 	}
 }
 
-// How long a card waits for what the host says of the VM, and how long that is worth waiting for at all. The gate counts
-// blocks twice for its verdict, some seconds apart.
-const (
-	factsWait = 3 * time.Second
-	factsMost = 20 * time.Second
-)
-
-// inquire asks the host how the VM is. There is exactly one answer, within factsMost.
-func (b *Bot) inquire() <-chan facts {
-	news := make(chan facts, 1)
-	if !b.start(func() {
-		ctx, cancel := context.WithTimeout(b.work, factsMost)
-		defer cancel()
-		report, err := b.Gate.Run(ctx, pve.Status, nil)
-		f := factsOf(report.Result)
-		f.err = err
-		news <- f
-	}) {
-		news <- facts{late: true}
-	}
-	return news
-}
-
-// factsSoon waits a moment for the answer; known means that it is in.
-func (b *Bot) factsSoon(news <-chan facts) (f facts, known bool) {
-	timer := time.NewTimer(factsWait)
-	defer timer.Stop()
-	select {
-	case f = <-news:
-		return f, true
-	case <-timer.C:
-		return facts{late: true}, false
-	}
-}
-
 // card shows the facts that a person decides on.
 func (b *Bot) card(r request, c store.Confirmation, f facts) Text {
 	who := plain(r.name, 40)
 	if r.session != "" {
 		who = "the agent, working for " + who
 	}
-	body := b.question(r.verb, f) + fmt.Sprintf("\nAsked by %s. %s\nOr type: `confirm %s` · `cancel %s` · open until %s",
-		who, b.rule(r), c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
+	body := b.question(r.verb, f) + fmt.Sprintf("\nAsked by %s. %s\n%s", who, b.rule(r), orType(c))
 	return Text{Body: body, Choices: b.cardChoices(c, f)}
+}
+
+// orType ends a card, for whom the buttons fail.
+func orType(c store.Confirmation) string {
+	return fmt.Sprintf("Or type: `confirm %s` · `cancel %s` · open until %s", c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
 }
 
 // question is the head of a card: the state, what the host has against the verb, and what the verb does.
 func (b *Bot) question(v pve.Verb, f facts) string {
 	body := "🔴 " + b.title(v) + "? "
-	line, whole := f.line(lockScreen - runes(body))
+	line, whole := f.onCard(lockScreen - runes(body))
 	body += plain(line, lockScreen)
 	for _, warning := range f.warning(v, whole) {
 		body += "\n" + warning
@@ -124,7 +91,7 @@ func (b *Bot) closeAnswered(c store.Confirmation) {
 
 // complete puts the facts on a card that could not wait for them.
 func (b *Bot) complete(r request, c store.Confirmation, news <-chan facts) {
-	f := <-news
+	f := b.orBefore(<-news)
 	if now, ok := b.Store.Confirmation(b.work, c.Nonce); !ok || now.Outcome != "" || c.Card == "" {
 		return
 	}
@@ -137,12 +104,16 @@ func (b *Bot) complete(r request, c store.Confirmation, news <-chan facts) {
 // cardChoices confirm or cancel c; what the host advises instead has a button as well.
 func (b *Bot) cardChoices(c store.Confirmation, f facts) []Choice {
 	v := pve.Verb(c.Verb)
+	label := b.title(v)
+	if f.Lock != "" {
+		label = "Try anyway"
+	}
 	choices := []Choice{
-		{ID: clickConfirm + c.Nonce, Label: b.title(v), Danger: true},
+		{ID: clickConfirm + c.Nonce, Label: label, Danger: true},
 		{ID: clickCancel + c.Nonce, Label: "Cancel"},
 	}
 	if f.Advice != "" && f.Advice != v && f.Lock == "" {
-		choices = append(choices, b.verbChoice(f.Advice))
+		choices = append(choices, verbChoice(f.Advice))
 	}
 	return choices
 }

@@ -162,8 +162,9 @@ func (b *Bot) replace(c store.Confirmation) {
 	}
 }
 
-// outdate closes the open cards that a change has overtaken: they show a state that is no more.
+// outdate forgets what was seen, and closes the open cards that a change has overtaken: they show a state that is no more.
 func (b *Bot) outdate(o operation) {
+	b.unsee()
 	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
 		if b.Store.UseConfirmation(b.work, c.Nonce, "", "cancelled", time.Now()) == nil {
 			b.resolve(c.Nonce, reply{how: outdated})

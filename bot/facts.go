@@ -13,8 +13,9 @@ import (
 // the fields of the evidence empty; then its own words are all there is.
 type facts struct {
 	pve.Result
-	err  error // why the host said nothing
-	late bool  // it has not answered yet
+	err  error     // why the host says nothing
+	late bool      // it has not answered yet
+	seen time.Time // when the result was seen, if it is one from before
 }
 
 // factsOf takes what the gate said; advice that is no verb is none.
@@ -25,15 +26,47 @@ func factsOf(r pve.Result) facts {
 	return facts{Result: r}
 }
 
+// onCard is the state in at most room runes, as somebody needs it who decides on a change: with its age if it is not of now,
+// and with the lock first that speaks against any change. For whole see line.
+func (f facts) onCard(room int) (text string, whole bool) {
+	before, after := "", ""
+	switch {
+	case f.seen.IsZero() && f.late:
+		return "state not known yet; this card completes itself", false
+	case f.seen.IsZero() && f.err != nil:
+		return cut("its state is unknown: "+oneLine(message(f.err)), room), false
+	case f.late:
+		before, after = age(time.Since(f.seen))+" ago: ", " · asking again"
+	case f.err != nil:
+		before, after = "at "+f.seen.Local().Format("15:04:05")+": ", " · no answer now"
+	}
+	room -= runes(before + after)
+	if f.Lock != "" {
+		text, whole = cut(f.locked(), room), true
+	} else {
+		text, whole = f.line(room)
+	}
+	return before + text + after, whole
+}
+
+// locked is the state of a VM that the host will not change; of the verdict it has the beginning.
+func (f facts) locked() string {
+	text := "locked (" + cut(oneLine(f.Lock), 20) + "): the host will refuse · " + f.state()
+	found := unticked(f.Verdict)
+	if strings.HasPrefix(found, "Locked (") {
+		_, found, _ = strings.Cut(found, ". ")
+	}
+	found, _, _ = strings.Cut(found, ": ")
+	found, _, _ = strings.Cut(found, "; ")
+	if found != "" && f.Status != "stopped" {
+		text += ", " + small(found)
+	}
+	return text
+}
+
 // line says how the VM is in at most room runes, and whether the verdict's finding is in it whole. The lock is always in
 // it; the finding is cut when it must be, and the age of the forensics is the first to go. It is foreign text.
 func (f facts) line(room int) (text string, whole bool) {
-	switch {
-	case f.late:
-		return "its state is unknown: the Proxmox host has not answered yet", false
-	case f.err != nil:
-		return cut("its state is unknown: "+oneLine(message(f.err)), room), false
-	}
 	found, _ := f.read()
 	lock := ""
 	if f.Lock != "" && !strings.HasPrefix(found, "Locked ("+f.Lock) {
@@ -63,7 +96,7 @@ func (f facts) state() string {
 	up := time.Duration(f.Uptime) * time.Second
 	switch {
 	case f.Status == "stopped" && strings.HasPrefix(f.Verdict, "Stopped"):
-		return "s" + cut(strings.TrimSuffix(unticked(f.Verdict), "; start")[1:], 100)
+		return small(cut(strings.TrimSuffix(unticked(f.Verdict), "; start"), 100))
 	case f.Status == "stopped":
 		return f.Status
 	case f.Status == "" || f.Status == "unknown" || f.Status == "stuck" || up == 0:
@@ -124,27 +157,30 @@ func (f facts) advice(whole bool) []string {
 	switch {
 	case f.Verdict == "" || f.Status == "stopped" && f.Advice == pve.Start: // what else
 	case f.Advice != "":
-		lines = append(lines, fmt.Sprintf("The host advises `%s`%s", f.Advice, f.because(": ", whole)))
+		lines = append(lines, fmt.Sprintf("The host advises `%s`%s%s", f.Advice, f.because(": ", whole), f.gentler()))
 	case whole && why != "":
 		lines = append(lines, "The host advises no verb"+f.because("; ", whole))
 	}
 	return lines
 }
 
-// warning is what the host has against a change, or for it.
+// warning is what the host has against a change, or for it. A lock says it all, and stands in the first line.
 func (f facts) warning(v pve.Verb, whole bool) []string {
-	lines := f.verdict(whole)
-	if f.Lock != "" {
-		lines = append(lines, fmt.Sprintf("⚠️ The VM is locked (%s): the host will refuse a %s until that is over.", plain(f.Lock, 20), v))
+	var lines []string
+	if f.Lock == "" {
+		lines = f.verdict(whole)
 	}
 	switch {
-	case f.Verdict == "" || f.Advice == v && f.Status == "stopped":
+	case f.Lock != "" || f.Verdict == "" || f.Advice == v && f.Status == "stopped":
 	case f.Advice == v:
-		lines = append(lines, "The host advises it"+f.because(": ", whole))
+		lines = append(lines, "The host advises it"+f.because(": ", whole)+f.gentler())
 	case f.Advice != "":
 		lines = append(lines, fmt.Sprintf("⚠️ The host advises `%s`, not %s%s", f.Advice, v, f.because(": ", whole)))
-	case f.Lock == "":
+	default:
 		lines = append(lines, "⚠️ The host advises no verb"+f.because("; ", whole))
+	}
+	if f.err != nil && !f.seen.IsZero() {
+		lines = append(lines, "⚠️ "+capital(plain(message(f.err), 400)))
 	}
 	return lines
 }
@@ -164,6 +200,25 @@ func (f facts) because(sign string, whole bool) string {
 		return "."
 	}
 	return sign + plain(strings.TrimRight(why, "."), 200) + "."
+}
+
+// gentler says why a reset is not enough where a cycle is advised and the verdict does not say it.
+func (f facts) gentler() string {
+	if f.Advice != pve.Cycle || strings.Contains(f.Verdict, "reset") {
+		return ""
+	}
+	return " A reset keeps this QEMU."
+}
+
+// evidence is the verdict without its advice, for when that is done.
+func (f facts) evidence() string {
+	var all []string
+	for part := range strings.SplitSeq(unticked(f.Verdict), "; ") {
+		if f.Advice == "" || part != string(f.Advice) && !strings.HasPrefix(part, string(f.Advice)+" ") {
+			all = append(all, part)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // age shows how long something has been so, in the two units that matter: 20 s, 12 min, 3 h 5 min, 9 d 4 h.

@@ -2,10 +2,13 @@ package bot
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"bgbot/internal/store"
 	"bgbot/pve"
 )
 
@@ -77,21 +80,31 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 		},
 		"a backup runs": {
 			pve.Cycle, with(host(stalled, pve.Cycle), func(r *pve.Result) { r.Lock = "backup" }),
-			"🔴 Cycle devvm? running 9 d 4 h · No block I/O for 12 s, 3 requests waiting: I/O stall · locked (backup)" +
-				"\n⚠️ The VM is locked (backup): the host will refuse a cycle until that is over." +
-				"\nThe host advises it: a reset keeps the wedged QEMU." + cycles + last,
+			"🔴 Cycle devvm? locked (backup): the host will refuse · running 9 d 4 h, no block I/O for 12 s, 3 requests waiting" + cycles + last,
 		},
 		"a backup runs, and the verdict says so": {
-			pve.Cycle, with(host("Locked (backup), so changes are refused until that task ends. No block I/O for 12 s", ""), func(r *pve.Result) { r.Lock = "backup" }),
-			"🔴 Cycle devvm? running 9 d 4 h · Locked (backup), so changes are refused until that task ends. No block I/O for 12 s" +
-				"\n⚠️ The VM is locked (backup): the host will refuse a cycle until that is over." + cycles + last,
+			pve.Cycle, with(host("Locked (backup), changes refused. "+fine, ""), func(r *pve.Result) { r.Lock, r.Uptime = "backup", 20 }),
+			"🔴 Cycle devvm? locked (backup): the host will refuse · running 20 s, healthy from outside" + cycles + last,
 		},
 		"more than a lock screen holds": {
 			pve.Cycle, with(host(strings.Repeat("thread 7 hangs in wchan, ", 9)+"so it is stuck; `cycle`", pve.Cycle), func(r *pve.Result) { r.Lock = "snapshot-delete" }),
-			"🔴 Cycle devvm? running 9 d 4 h · thread 7 hangs in wchan, thread 7 hangs in wchan, thread 7… · locked (snapshot-delete)" +
+			"🔴 Cycle devvm? locked (snapshot-delete): the host will refuse · running 9 d 4 h, thread 7 hangs in wchan, thread 7 hang…" + cycles + last,
+		},
+		"more than a lock screen holds, without a lock": {
+			pve.Cycle, host(strings.Repeat("thread 7 hangs in wchan, ", 9)+"so it is stuck; `cycle`", pve.Cycle),
+			"🔴 Cycle devvm? running 9 d 4 h · thread 7 hangs in wchan, thread 7 hangs in wchan, thread 7 hangs in wchan, thread 7 ha…" +
 				"\nVerdict: " + strings.Repeat("thread 7 hangs in wchan, ", 9) + "so it is stuck; cycle" +
-				"\n⚠️ The VM is locked (snapshot-delete): the host will refuse a cycle until that is over." +
-				"\nThe host advises it." + cycles + last,
+				"\nThe host advises it. A reset keeps this QEMU." + cycles + last,
+		},
+		"a stopped VM with a lock": {
+			pve.Start,
+			pve.Result{Status: "stopped", Lock: "suspended", Verdict: "Locked (suspended), changes refused. Stopped: no QEMU of it runs", Text: "VM 102 is stopped."},
+			"🔴 Start devvm? locked (suspended): the host will refuse · stopped\nA start starts the VM if it is stopped.",
+		},
+		"a throttled disk": {
+			pve.Cycle, host("No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 is throttled, which can lock up before QEMU 10.2.1; `cycle`", pve.Cycle),
+			"🔴 Cycle devvm? running 9 d 4 h · No block I/O for 31 s, 5 requests waiting: I/O stall · forensics 20 s old" +
+				"\nThe host advises it: scsi0 is throttled, which can lock up before QEMU 10.2.1. A reset keeps this QEMU." + cycles + last,
 		},
 		"a stopped VM": {
 			pve.Start,
@@ -111,8 +124,7 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 		"foreign text": {
 			pve.Cycle,
 			pve.Result{Status: "*paused*", Uptime: 60, Verdict: "<!here> **now**; _x_", Lock: "a`b"},
-			"🔴 Cycle devvm? \\*paused\\*, up 1 min · \\<\\!here\\> \\*\\*now\\*\\* · locked (a\\`b)" +
-				"\n⚠️ The VM is locked (a\\`b): the host will refuse a cycle until that is over." + cycles,
+			"🔴 Cycle devvm? locked (a\\`b): the host will refuse · \\*paused\\*, up 1 min, \\<\\!here\\> \\*\\*now\\*\\*" + cycles,
 		},
 	} {
 		got := devvm.question(c.verb, factsOf(c.r))
@@ -126,14 +138,45 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 }
 
 func TestACardWithoutTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := &pve.Unreachable{Host: "pve", Why: pve.ConnectionRefused, Err: errors.New("x")}
+		before := factsOf(with(host("No block I/O for 23 s; `cycle`", pve.Cycle), func(r *pve.Result) { r.Uptime, r.Forensics = 23, time.Time{} }))
+		before.seen = time.Now()
+		passes(4 * time.Second)
+		late, lost := before, before
+		late.late, lost.err = true, refused
+		locked := late
+		locked.Lock = "backup"
+		const cycle = "\nA cycle stops QEMU and starts a fresh one, with staged config (unsaved guest memory is lost)."
+		for _, c := range []struct {
+			f    facts
+			want string
+		}{
+			{facts{late: true}, "🔴 Cycle devvm? state not known yet; this card completes itself" + cycle},
+			{facts{err: refused}, "🔴 Cycle devvm? its state is unknown: pve refuses the connection: nothing listens on the port. Check that it has booted…" + cycle},
+			{late, "🔴 Cycle devvm? 4 s ago: running 23 s · No block I/O for 23 s · asking again" +
+				"\nThe host advises it. A reset keeps this QEMU." + cycle + "\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago"},
+			{lost, "🔴 Cycle devvm? at " + before.seen.Local().Format("15:04:05") + ": running 23 s · No block I/O for 23 s · no answer now" +
+				"\nThe host advises it. A reset keeps this QEMU." +
+				"\n⚠️ Pve refuses the connection: nothing listens on the port. Check that it has booted and that sshd runs." + cycle + "\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago"},
+			{locked, "🔴 Cycle devvm? 4 s ago: locked (backup): the host will refuse · running 23 s, no block I/O for 23 s · asking again" +
+				cycle + "\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago"},
+		} {
+			if got := devvm.question(pve.Cycle, c.f); got != c.want {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+		}
+	})
+}
+
+func TestALockedCardIsTriedAnyway(t *testing.T) {
+	c := store.Confirmation{Verb: string(pve.Cycle), Nonce: "n"}
 	for want, f := range map[string]facts{
-		"🔴 Stop devvm? its state is unknown: the Proxmox host has not answered yet": {late: true},
-		"🔴 Stop devvm? its state is unknown: pve refuses the connection: nothing listens on the port. Check that it has booted a…": {
-			err: &pve.Unreachable{Host: "pve", Why: pve.ConnectionRefused, Err: errors.New("x")},
-		},
+		"[{confirm:n Try anyway true} {cancel:n Cancel false}]":                          factsOf(with(host(stalled, pve.Cycle), func(r *pve.Result) { r.Lock = "backup" })),
+		"[{confirm:n Cycle devvm true} {cancel:n Cancel false} {vm:reset Reset … true}]": factsOf(host(panicky, pve.Reset)),
 	} {
-		if got := firstLine(devvm.question(pve.Stop, f)); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
+		if got := fmt.Sprint(devvm.cardChoices(c, f)); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
@@ -251,11 +294,23 @@ func TestWhatCameOfAChange(t *testing.T) {
 			ok + "\n⚠️ I could not look inside: devvm lets us in, but commands do not come back: the machine is likely hung." + gate,
 		},
 		"no login": {
-			with(done, func(r *pve.Result) { r.Verdict = stalled }),
+			with(done, func(r *pve.Result) { r.Verdict, r.Advice = stalled, pve.Cycle }),
 			reach{asked: true, err: &pve.Unreachable{Host: "devvm", Why: pve.ConnectionRefused}},
 			"🟠 devvm is not back after 41 s (cycle by operator, op c81f): no SSH login.\n" +
 				"devvm refuses the connection: nothing listens on the port. Check that it has booted and that sshd runs." + gate +
-				"\nBefore the cycle: No block I/O for 12 s, 3 requests waiting: I/O stall; cycle (a reset keeps the wedged QEMU)",
+				"\nBefore the cycle: No block I/O for 12 s, 3 requests waiting: I/O stall",
+		},
+		"a reason that is none for the verb": {
+			with(done, func(r *pve.Result) {
+				r.Verdict, r.Advice = "No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled, QEMU before 10.2.1; `cycle`", pve.Cycle
+			}),
+			back,
+			ok + gate + "\nBefore the cycle: No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled, QEMU before 10.2.1",
+		},
+		"nothing that was advised": {
+			with(done, func(r *pve.Result) { r.Verdict = fine }),
+			back,
+			ok + gate + "\nBefore the cycle: Healthy from outside: CPU 3 %, I/O moving, agent answers; look inside the guest",
 		},
 	} {
 		got := devvm.resultText(operation{verb: pve.Cycle, name: "operator"}, pve.Report{Result: c.r}, nil, c.up, 41*time.Second)

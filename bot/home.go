@@ -88,17 +88,17 @@ func (b *Bot) page(chat, note string, f facts) Text {
 		s.WriteString(b.lookText(f))
 	}
 	turns, stops := b.running(chat)
-	b.section(&s, "Running now", turns, "Nothing.")
-	b.section(&s, "Open cards", b.openCards(chat), "None.")
-	b.section(&s, "Done lately", b.done(), "Nothing yet.")
+	section(&s, "Running now", turns, "Nothing.")
+	section(&s, "Open cards", b.openCards(chat), "None.")
+	section(&s, "Done lately", b.done(), "Nothing yet.")
 	choices := stops
 	for _, v := range pve.Verbs() {
-		choices = append(choices, b.verbChoice(v))
+		choices = append(choices, verbChoice(v))
 	}
 	return Text{Body: s.String() + b.trouble(), Choices: append(choices, b.promptChoices()...)}
 }
 
-func (b *Bot) section(s *strings.Builder, title string, lines []string, none string) {
+func section(s *strings.Builder, title string, lines []string, none string) {
 	fmt.Fprintf(s, "\n\n**%s**\n", title)
 	if len(lines) == 0 {
 		s.WriteString("\n" + none)

@@ -100,7 +100,7 @@ func (v *opView) lines(now time.Time, most int) []string {
 	var lines []string
 	rest := v.steps
 	if n := len(v.steps) - most + 1; n > 1 {
-		lines, rest = append(lines, v.folded(v.steps[:n])), v.steps[n:]
+		lines, rest = append(lines, folded(v.steps[:n])), v.steps[n:]
 	}
 	for _, s := range rest {
 		lines = append(lines, s.draw(now, v.over != ""))
@@ -109,7 +109,7 @@ func (v *opView) lines(now time.Time, most int) []string {
 }
 
 // folded is "✓ 6 steps  7.2 s", and what went wrong in them by name.
-func (v *opView) folded(steps []opStep) string {
+func folded(steps []opStep) string {
 	mark, wrong := "✓", ""
 	var took time.Duration
 	for _, s := range steps {

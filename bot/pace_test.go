@@ -20,10 +20,11 @@ func (s *service) mostInAMinute() (most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, at := range s.began {
-		n := 0
-		for ; i+n < len(s.began) && s.began[i+n].Sub(at) < time.Minute; n++ {
+		beyond := slices.IndexFunc(s.began[i:], func(t time.Time) bool { return t.Sub(at) >= time.Minute })
+		if beyond < 0 {
+			beyond = len(s.began) - i
 		}
-		most = max(most, n)
+		most = max(most, beyond)
 	}
 	return most
 }

@@ -45,10 +45,7 @@ func (b *Bot) takeOver() {
 			b.cutOperation(o)
 		}
 		if open := b.Store.OpenConfirmations(b.work, time.Now()); len(open) > 0 {
-			f, _ := b.factsSoon(b.inquire())
-			for _, c := range open {
-				b.showAgain(c, f)
-			}
+			b.showAllAgain(open)
 		}
 	})
 }
@@ -80,22 +77,40 @@ func (b *Bot) cutTurn(t store.Turn, swept bool) {
 	}
 }
 
-// showAgain brings a card that is still open back into sight: its buttons work as before, whoever had asked.
-func (b *Bot) showAgain(c store.Confirmation, f facts) {
+// showAllAgain brings the cards that are still open back into sight, and completes them when the host has answered.
+func (b *Bot) showAllAgain(open []store.Confirmation) {
+	news := b.inquire()
+	f, known := b.factsSoon(news)
+	for i := range open {
+		b.showAgain(&open[i], f)
+	}
+	if known {
+		return
+	}
+	f = b.orBefore(<-news)
+	for i := range open {
+		if now, ok := b.Store.Confirmation(b.work, open[i].Nonce); ok && now.Outcome == "" {
+			b.showAgain(&open[i], f)
+		}
+	}
+}
+
+// showAgain shows a card anew: its buttons work as before, whoever had asked.
+func (b *Bot) showAgain(c *store.Confirmation, f facts) {
 	p, out := Place(c.Place), b.out[c.Place.Chat]
 	if out == nil {
 		return
 	}
-	t := Text{Body: b.question(pve.Verb(c.Verb), f), Choices: b.cardChoices(c, f)}
+	t := Text{Body: b.question(pve.Verb(c.Verb), f), Choices: b.cardChoices(*c, f)}
 	if c.Verb == string(hostKeyVerb) {
-		t = b.keyCard(c)
+		t = b.keyCard(*c)
 	}
-	t.Body += fmt.Sprintf("\nStill open after my restart. Or type: `confirm %s` · `cancel %s` · open until %s",
-		c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
-	if err := out.settle(b.work, p, c.Card, t); !gone(err) {
-		return
+	t.Body += "\nStill open after my restart. " + orType(*c)
+	if err := out.settle(b.work, p, c.Card, t); gone(err) {
+		c.Card = b.say(p, t)
+		b.Store.SetCard(b.work, c.Nonce, c.Card)
 	}
-	b.Store.SetCard(b.work, c.Nonce, b.say(p, t))
+	b.closeAnswered(*c) // meanwhile
 }
 
 // cutOperation asks the host what became of a verb that the former process had started.
@@ -113,7 +128,7 @@ func (b *Bot) cutOperation(o store.Operation) {
 		text += "The host says: " + plain(report.Result.Text, 600)
 	}
 	b.record(b.work, p, auth.Person{}, "restart", o.Verb, "operation cut", o.ID)
-	if b.say(p, Text{Body: text + b.trouble(), Choices: b.verbChoices()}) != "" {
+	if b.say(p, Text{Body: text + b.trouble(), Choices: verbChoices()}) != "" {
 		b.Store.EndOperation(b.work, o)
 	}
 }

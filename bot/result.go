@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 		first, rest, _ := strings.Cut(message(err), "\n")
 		t.Body = fmt.Sprintf("❌ %s: %s", o.verb, plain(first, 600)) + lines(rest)
 	case o.verb.Changes():
-		t.Body = b.changeText(o, f, up, took)
+		t.Body = b.changeText(o, r, up, took)
 	default:
 		t.Body = b.lookText(f)
 	}
@@ -29,7 +30,7 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	case err != nil || f.Exit != pve.Done || up.err != nil:
 		f.err = err
 		t.Choices = b.nextChoices(f, o.verb)
-		if o.verb == pve.Reset && err == nil {
+		if o.verb == pve.Reset && err == nil && !errors.Is(up.err, errLeaving) {
 			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
 		}
 	}
@@ -58,19 +59,24 @@ func (b *Bot) lookText(f facts) string {
 	return body + lines(strings.Join(rest, "\n"))
 }
 
-// changeText is what came of a change.
-func (b *Bot) changeText(o operation, f facts, up reach, took time.Duration) string {
-	who := fmt.Sprintf("%s by %s", o.verb, plain(o.name, 40))
+// changeText is what came of a change, all of which took so long.
+func (b *Bot) changeText(o operation, r pve.Report, up reach, took time.Duration) string {
+	f := factsOf(r.Result)
+	who, op := fmt.Sprintf("%s by %s", o.verb, plain(o.name, 40)), ""
 	if f.Op != "" {
+		op = " (op " + plain(f.Op, 20) + ")"
 		who += ", op " + plain(f.Op, 20)
 	}
 	first, rest, _ := strings.Cut(strings.TrimSpace(printable(f.Text)), "\n")
 	first = plain(first, 200)
+	already := o.verb == pve.Start && strings.Contains(first, "already")
 	var body string
 	switch {
+	case errors.Is(up.err, errLeaving):
+		body = fmt.Sprintf("🟠 %s %s%s; I am shutting down and did not look whether SSH answers.\n%s", b.VM.Name, did(o.verb, already, r.Took), op, first)
 	case up.asked && up.err != nil:
 		body = fmt.Sprintf("🟠 %s is not back after %s (%s): no SSH login.\n%s\n%s", b.VM.Name, span(took), who, plain(message(up.err), 400), first)
-	case up.asked && o.verb == pve.Start && strings.Contains(first, "already"):
+	case up.asked && already:
 		body = up.inside.behind(fmt.Sprintf("✅ %s runs already; nothing was changed (%s). SSH answered.", b.VM.Name, who)) + "\n" + first
 	case up.asked:
 		body = up.inside.behind(fmt.Sprintf("✅ %s is back after %s (%s). SSH answered.", b.VM.Name, span(took), who)) + "\n" + first
@@ -81,9 +87,17 @@ func (b *Bot) changeText(o operation, f facts, up reach, took time.Duration) str
 	}
 	body += lines(rest)
 	if f.Verdict != "" && !strings.Contains(f.Text, f.Verdict) {
-		body += fmt.Sprintf("\nBefore the %s: %s", o.verb, plain(unticked(f.Verdict), 300))
+		body += fmt.Sprintf("\nBefore the %s: %s", o.verb, plain(f.evidence(), 300))
 	}
 	return body
+}
+
+// did is what the host has done to a VM that is up now.
+func did(v pve.Verb, already bool, took time.Duration) string {
+	if already {
+		return "runs already"
+	}
+	return "was " + map[pve.Verb]string{pve.Cycle: "cycled", pve.Start: "started", pve.Reset: "reset"}[v] + " in " + span(took)
 }
 
 // behind puts what was seen inside behind the state, on the same line while a lock screen has room for it.
@@ -136,18 +150,18 @@ func (b *Bot) nextChoices(f facts, done pve.Verb) []Choice {
 	var choices []Choice
 	for i, v := range verbs {
 		if (v != done || v.Changes()) && slices.Index(verbs, v) == i {
-			choices = append(choices, b.verbChoice(v))
+			choices = append(choices, verbChoice(v))
 		}
 	}
 	return choices
 }
 
-func (b *Bot) verbChoices() []Choice {
-	return []Choice{b.verbChoice(pve.Status), b.verbChoice(pve.Forensics), b.verbChoice(pve.Cycle)}
+func verbChoices() []Choice {
+	return []Choice{verbChoice(pve.Status), verbChoice(pve.Forensics), verbChoice(pve.Cycle)}
 }
 
 // verbChoice is a button for a verb. A change is coloured as one, though all that the button does is ask.
-func (b *Bot) verbChoice(v pve.Verb) Choice {
+func verbChoice(v pve.Verb) Choice {
 	label := capital(string(v))
 	if v.Changes() {
 		label += " …"

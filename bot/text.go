@@ -47,6 +47,16 @@ func capital(s string) string {
 	return string(unicode.ToUpper(r)) + s[n:]
 }
 
+// small goes on with s in a sentence; QEMU stays QEMU.
+func small(s string) string {
+	if first, n := utf8.DecodeRuneInString(s); n > 0 {
+		if second, _ := utf8.DecodeRuneInString(s[n:]); unicode.IsLower(second) {
+			return string(unicode.ToLower(first)) + s[n:]
+		}
+	}
+	return s
+}
+
 // firstLine is the line that says the state.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")

@@ -260,13 +260,13 @@ func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answ
 		if doing != "" {
 			answer.Body += " What ran then: " + code(doing, 200)
 		}
-		answer.Choices = b.verbChoices()
+		answer.Choices = verbChoices()
 		b.Log.Error("turn ended", "place", t.place.String(), "turn", t.id, "err", err)
 	case r.Failed:
 		state = "❌ Failed after " + clock(took)
 		answer.Body = "❌ " + r.Reason
 		if r.Model {
-			answer.Choices = b.verbChoices()
+			answer.Choices = verbChoices()
 		}
 	case strings.TrimSpace(r.Text) == "":
 		state = "☑ Ended after " + clock(took)
@@ -298,7 +298,7 @@ func (b *Bot) modelDown(t *turn, n agentrun.Notice) {
 	t.told = t.told || n.Model
 	t.mu.Unlock()
 	if first {
-		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: b.verbChoices(), Quiet: true}) // the failure, if it comes to that, is the push
+		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: verbChoices(), Quiet: true}) // the failure, if it comes to that, is the push
 	}
 }
 

@@ -66,6 +66,11 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 			step(s)
 		}
 	})
+	if o.verb.Changes() {
+		b.unsee()
+	} else {
+		b.saw(report.Result, err, rec.Began)
+	}
 	up := b.reached(o, report, err, p.add)
 	b.verbs.Done()
 

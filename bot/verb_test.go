@@ -1,9 +1,12 @@
 package bot
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"bgbot/pve"
 )
@@ -52,7 +55,7 @@ func TestACardThatCannotWaitForTheHostGetsTheStateLater(t *testing.T) {
 	i.answers(host(stalled, pve.Cycle))
 	i.write("status.held", "")
 	i.types("vm cycle")
-	first := i.shows(`🔴 Cycle devvm\? its state is unknown: the Proxmox host has not answered yet`)
+	first := i.shows(`🔴 Cycle devvm\? state not known yet; this card completes itself`)
 	i.remove("status.held")
 	card := i.shows(`🔴 Cycle devvm\? running 9 d 4 h · No block`)
 	if code := regexp.MustCompile("confirm [2-9A-Z]{4}"); code.FindString(first.Body) != code.FindString(card.Body) {
@@ -63,13 +66,64 @@ func TestACardThatCannotWaitForTheHostGetsTheStateLater(t *testing.T) {
 	}
 }
 
+func TestACardThatCannotWaitShowsWhatWasSeenBefore(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(with(host("No block I/O for 23 s; `cycle`", pve.Cycle), func(r *pve.Result) { r.Uptime, r.Forensics = 23, time.Time{} }))
+	i.answers(pve.Result{Verb: pve.Stop, Status: "stopped", Text: "VM 102 is stopped."})
+	i.types("vm status")
+	i.shows(`🟠 devvm: running 23 s · No block I/O for 23 s`)
+	i.write("status.held", "")
+	i.types("vm cycle")
+	i.shows(`🔴 Cycle devvm\? \d s ago: running 23 s · No block I/O for 23 s · asking again
+The host advises it\. A reset keeps this QEMU\.`)
+	i.answers(host(fine, ""))
+	i.remove("status.held")
+	i.shows(`🔴 Cycle devvm\? running 9 d 4 h · Healthy`)
+
+	i.types("vm stop") // after it, nothing that was seen is true any more
+	i.presses(i.shows(`🔴 Stop devvm`).Choices[0].ID)
+	i.shows(`⏹ devvm is stopped`)
+	if f := i.orBefore(facts{late: true}); !f.seen.IsZero() {
+		t.Errorf("after a change, cards show what was seen before it: %+v", f)
+	}
+}
+
+func TestWhatWasSeenIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &Bot{}
+		asked := time.Now()
+		passes(time.Second)
+		b.saw(host(fine, ""), nil, asked)
+		if f := b.orBefore(facts{late: true}); f.Verdict != fine || !f.late {
+			t.Errorf("nothing is known: %+v", f)
+		}
+		if f := b.orBefore(factsOf(pve.Result{Status: "stopped"})); f.Status != "stopped" {
+			t.Errorf("an answer is passed over: %+v", f)
+		}
+		passes(sightLife + time.Second)
+		if f := b.orBefore(facts{late: true}); f.Verdict != "" {
+			t.Errorf("it is known for too long: %+v", f)
+		}
+		asked = time.Now()
+		passes(time.Second)
+		b.unsee()
+		b.saw(host(fine, ""), nil, asked) // before a change that is over
+		b.saw(with(host(fine, ""), func(r *pve.Result) { r.Exit = pve.Failed }), nil, time.Now().Add(time.Second))
+		b.saw(host(fine, ""), errors.New("lost"), time.Now().Add(time.Second))
+		if f := b.orBefore(facts{late: true}); f.Verdict != "" {
+			t.Errorf("what is not true is shown: %+v", f)
+		}
+	})
+}
+
 func TestAnAnsweredCardStaysAnsweredWhenTheStateComesLate(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)
 	i.answers(host(fine, ""))
 	i.write("status.held", "")
 	i.types("vm stop")
-	card := i.shows(`🔴 Stop devvm\? its state is unknown`)
+	card := i.shows(`🔴 Stop devvm\? state not known yet`)
 	i.presses(card.Choices[1].ID)
 	i.shows(`✖ Stop devvm: cancelled by operator`)
 	i.remove("status.held")
