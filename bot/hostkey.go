@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +63,7 @@ func (b *Bot) checkKey(o operation, r pve.Result, err, login error) {
 	}
 	if shown.Presented == nil { // an authority signs its keys, or it has none of the pinned type
 		if o.verb == pve.Status && !o.agent {
-			b.say(o.place, Text{Body: "⚠️ " + plain(message(shown), 600)})
+			b.say(o.place, Text{Body: "⚠️ " + plain(message(shown), 600), Only: o.only})
 		}
 		return
 	}
@@ -86,7 +85,7 @@ func (b *Bot) checkKey(o operation, r pve.Result, err, login error) {
 		b.say(o.place, Text{Body: fmt.Sprintf("⚠️ %s shows another SSH host key, and I cannot tell whether it is its own.\nOld: %s\nNew: %s\n"+
 			"The Proxmox host could not read the keys inside VM %d: that needs a guest agent that answers; `vm status` tries again.\n"+
 			"By hand: if `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the VM's console shows the new one, set ssh.host_key to `%s` and restart me.",
-			b.VM.Name, k.old, fingerprint(k.key), b.VM.ID, k.key)})
+			b.VM.Name, k.old, fingerprint(k.key), b.VM.ID, k.key), Only: o.only})
 	}
 }
 
@@ -125,7 +124,8 @@ func (b *Bot) readKeys() []string {
 	}
 }
 
-// offerKey asks whether the VM may have its new host key; once, however often the agent looks.
+// offerKey asks whether the VM may have its new host key; once, however often the agent looks. It concerns all, so a status
+// that one person alone sees gets a thread for it.
 func (b *Bot) offerKey(o operation, k newKey) {
 	r := request{place: o.place, verb: hostKeyVerb, name: strings.TrimPrefix(o.name, "the agent for ")}
 	for name := range strings.SplitSeq(o.asked, ",") {
@@ -133,17 +133,38 @@ func (b *Bot) offerKey(o operation, k newKey) {
 			r.requesters = append(r.requesters, p)
 		}
 	}
-	asked := slices.ContainsFunc(b.Store.OpenConfirmations(b.work, time.Now()), func(c store.Confirmation) bool {
-		return c.Place == store.Place(o.place) && c.Verb == string(hostKeyVerb) && c.Subject == k.subject()
-	})
-	if len(r.requesters) == 0 || asked && o.agent {
+	asked, code := b.askedForKey(o.place, k)
+	switch {
+	case len(r.requesters) == 0 || asked && o.agent:
 		return
+	case asked && o.place.Thread == "":
+		b.say(o.place, Text{Body: fmt.Sprintf("🔴 %s's SSH host key has changed; a card in this channel asks about it: `confirm %s` or `cancel %s`.", b.VM.Name, code, code), Only: o.only})
+		return
+	case o.place.Thread == "":
+		root, err := b.root(o.place, fmt.Sprintf("`vm status` by %s has found a new SSH host key of %s.", plain(o.name, 40), b.VM.Name), rootWait)
+		if err != nil { // the next status tries again
+			b.Log.Warn("no thread could be opened", "place", o.place.String(), "err", err)
+			return
+		}
+		b.adopt(root, false)
+		r.place = root
 	}
 	c := b.confirmation(r)
 	c.Subject = k.subject()
 	card := b.keyCard(c)
-	card.Body += fmt.Sprintf("\n%s\nOr type: `confirm %s` · `cancel %s` · open until %s", b.rule(r), c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
+	card.Body += "\n" + b.rule(r) + "\n" + orType(c)
 	b.open(b.cut, r, &c, card)
+}
+
+// askedForKey says whether a card about k is open in a thread, or anywhere in a channel, and which code it has.
+func (b *Bot) askedForKey(p Place, k newKey) (asked bool, code string) {
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		here := c.Place.Chat == p.Chat && c.Place.Channel == p.Channel && (p.Thread == "" || c.Place.Thread == p.Thread)
+		if here && c.Verb == string(hostKeyVerb) && c.Subject == k.subject() {
+			return true, c.Code
+		}
+	}
+	return false, ""
 }
 
 // keyCard shows both keys, and who vouches for the new one.

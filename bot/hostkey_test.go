@@ -62,6 +62,38 @@ func TestAStatusNoticesARebuiltVM(t *testing.T) {
 	}
 }
 
+func TestAStatusOfTheChannelThatFindsANewKeyOpensAThread(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	_, after := i.rebuilt()
+	i.answers(up(after))
+	i.hears(Message{Text: "/vm status", Place: outside})
+	root := i.finds("`vm status` by operator has found a new SSH host key of devvm. It goes on in this thread.$")
+	card := i.finds(`🔴 devvm's SSH host key has changed\. Accept the new one\?`)
+	if root.place != outside || root.Only != "" || card.place.Channel != "C1" || card.place.Thread == "" || card.Only != "" {
+		t.Errorf("the root is in %s, the card in %s", root.place, card.place)
+	}
+	code := i.code(card.Text)
+	i.hears(Message{Text: "/vm status", Place: outside})
+	again := i.finds("🔴 devvm's SSH host key has changed; a card in this channel asks about it: `confirm " + code + "` or `cancel " + code + "`.$")
+	if again.place != outside || again.Only != operator.ID {
+		t.Errorf("it is said in %s to %q", again.place, again.Only)
+	}
+	i.hears(Message{Text: "/vm confirm " + code, Place: outside})
+	i.shows(`✅ devvm's new host key is accepted \(by operator\)\. SSH answered\.`)
+}
+
+func TestANewKeyThatNobodyKnowsIsToldToWhoeverAskedAlone(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.rebuilt()
+	i.answers(up())
+	i.hears(Message{Text: "/vm status", Place: outside})
+	if said := i.finds(`⚠️ devvm shows another SSH host key, and I cannot tell whether it is its own\.`); said.place != outside || said.Only != operator.ID {
+		t.Errorf("it is said in %s to %q", said.place, said.Only)
+	}
+}
+
 func TestSomebodyInBetweenGetsNoCard(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)

@@ -31,15 +31,13 @@ func (b *Bot) opened(m Message, c command) (Message, bool) {
 	if !c.verb.Changes() && c.kind == power {
 		wait = min(wait, rootWait)
 	}
-	ctx, cancel := context.WithTimeout(b.work, wait)
-	defer cancel()
-	root, err := b.out[m.Place.Chat].post(ctx, m.Place, Text{Body: fmt.Sprintf("%s asked by %s. It goes on in this thread.", what, plain(m.Name, 40))})
+	root, err := b.root(m.Place, fmt.Sprintf("%s asked by %s.", what, plain(m.Name, 40)), wait)
 	switch {
 	case err == nil:
 		if m.onPage() {
 			b.start(func() { b.home(m.From, "It goes on in the channel: "+what) })
 		}
-		m.Place.Thread = root
+		m.Place = root
 		b.adopt(m.Place, c.kind == talk)
 		return m, true
 	case c.kind == power && !c.verb.Changes(): // the channel itself is good enough for what changes nothing
@@ -50,6 +48,15 @@ func (b *Bot) opened(m Message, c command) (Message, bool) {
 	b.record(b.work, m.Place, m.From, string(c.act()), string(c.verb), "no thread", "")
 	b.answer(m, "❌ Not done: I could not open a thread for "+what+" within "+span(wait)+". Say it again if you still want it.")
 	return m, false
+}
+
+// root begins a thread in a channel.
+func (b *Bot) root(channel Place, what string, wait time.Duration) (thread Place, err error) {
+	ctx, cancel := context.WithTimeout(b.work, wait)
+	defer cancel()
+	thread = channel
+	thread.Thread, err = b.out[channel.Chat].post(ctx, channel, Text{Body: what + " It goes on in this thread."})
+	return thread, err
 }
 
 // label is how a button says a prompt; any other text is its own.
