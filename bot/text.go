@@ -112,6 +112,10 @@ func code(s string, n int) string {
 	return fence + s + fence
 }
 
+// Plain is foreign text as a [Chat] shows it in a [Message.Notice]: of at most n runes, and nothing in it becomes markup, a
+// link or a mention.
+func Plain(s string, n int) string { return plain(s, n) }
+
 // plain shows foreign text as text: nothing in it becomes markup, a link or a mention.
 func plain(s string, n int) string {
 	s = cut(oneLine(s), n)

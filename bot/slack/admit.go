@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -128,7 +129,8 @@ func (in *intake) timely(ts string) (at time.Time, late time.Duration, err error
 	}
 	switch late = in.clock.now().Sub(slack); {
 	case late < -fromFuture:
-		return at, late, refuse("from the future")
+		in.look() // the answer tells the time
+		return at, late, refuseAloud("from the future", "Nothing was done: by my clock, this comes from the future. I ask Slack for the time; say it again in a minute.")
 	case late > oldest:
 		return at, late, refuse("older than a day")
 	}
@@ -145,12 +147,13 @@ func (in *intake) may(user string) error {
 }
 
 // message decodes a message. If it returns an error, the place and the person are still those to whom to say it.
-func (in *intake) message(wrapper, ev object) (bot.Message, error) {
+func (in *intake) message(ctx context.Context, wrapper, ev object) (bot.Message, error) {
 	m := bot.Message{}
 	switch {
 	case ev.text("channel") != in.channel:
 		return m, uninteresting("another channel")
 	case wrapper.set("is_ext_shared_channel"):
+		in.turn(ctx, shared, time.Time{})
 		in.look()
 		return m, refuse("a shared channel")
 	}
@@ -164,19 +167,19 @@ func (in *intake) utterance(ev object) (bot.Message, error) {
 		return bot.Message{}, err
 	}
 	ts, thread := ev.text("ts"), ev.text("thread_ts")
-	at, late, bad := in.timely(ts)
-	if bad != nil {
-		return bot.Message{}, bad
-	}
 	if !ev.set("thread_ts") {
 		thread = ts
 	}
 	if _, ok := moment(thread); !ok || thread > ts {
 		return bot.Message{}, refuse("a thread that cannot be")
 	}
+	at, late, bad := in.timely(ts)
 	m := bot.Message{
 		ID: ts, Place: in.place(thread), Opens: thread == ts, From: in.person(ev.text("user")), Name: in.people.name(ev.text("user")),
 		Text: in.plain(ev.text("text")), At: at, Missed: late > young,
+	}
+	if bad != nil {
+		return m, bad
 	}
 	if err == nil {
 		err = in.may(m.From.ID)

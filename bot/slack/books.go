@@ -8,7 +8,9 @@ import (
 // begin takes up where an earlier process was, or starts now: at the very first start nothing is read back.
 func (in *intake) begin(ctx context.Context, public bool) {
 	in.ledger.load(in.cursor(ctx, in.cursorKey()), in.clock.now())
-	in.lastAlive = in.ledger.alive(time.Now())
+	if last := in.ledger.alive(in.clock.now()); !last.IsZero() {
+		in.lastAlive = in.clock.ours(last)
+	}
 	if public {
 		in.notice(ctx, "public/"+in.channel, "⚠️ This channel is public: everybody in the workspace can read what is said here. A private channel is better (slack.channel).")
 	}
@@ -30,7 +32,7 @@ func (in *intake) bookkeeping(ctx context.Context, connected func() bool) {
 		}
 		if time.Since(noted) >= in.pace.alive && connected() {
 			noted = time.Now()
-			in.ledger.alive(noted)
+			in.ledger.alive(in.clock.now())
 		}
 		in.ledger.keep(ctx, in.setCursor, in.cursorKey())
 	}
@@ -40,7 +42,7 @@ func (in *intake) bookkeeping(ctx context.Context, connected func() bool) {
 func (in *intake) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	in.ledger.alive(time.Now())
+	in.ledger.alive(in.clock.now())
 	in.ledger.keep(ctx, in.setCursor, in.cursorKey())
 }
 

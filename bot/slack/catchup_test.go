@@ -41,7 +41,7 @@ func TestWhatWasSaidWhileTheBotWasOffIsReadBack(t *testing.T) {
 
 	s.run(nil)
 	s.core.await(t, "notice", func(m bot.Message) bool { return strings.HasSuffix(m.Notice, ", 3 messages recovered.") })
-	want := []string{"devvm is frozen", "second thread", "a reply in it", "a reply in the first"}
+	want := []string{"devvm is frozen", "a reply in the first", "second thread", "a reply in it"} // what people were at comes first
 	if got := s.texts(); !slices.Equal(got, want) {
 		t.Errorf("the core has %q, want %q", got, want)
 	}
@@ -173,19 +173,23 @@ func TestWhatIsToldOfAGap(t *testing.T) {
 		away  time.Duration
 		found int
 		want  string
+		cut   bool
 	}{
-		{5 * time.Second, 0, ""},
-		{0, 0, ""},
-		{4 * time.Minute, 2, "I was away 4 min, 2 messages recovered."},
-		{12 * time.Second, 1, "I was away 12 s, 1 message recovered."},
-		{130 * time.Minute, 0, "I was away 2 h 10 min, nothing was missed."},
-		{51 * time.Hour, 3, "I was away 2 d 3 h, 3 messages recovered of the last day; what was said before stays unanswered."},
-		{51 * time.Hour, 0, "I was away 2 d 3 h, nothing was missed of the last day; what was said before stays unanswered."},
-		{0, 2, "I was away for a moment, 2 messages recovered."},
-		{-1, 0, ""},
-		{-1, 2, "Slack had not delivered 2 messages to me; recovered by reading back."},
+		{away: 5 * time.Second},
+		{},
+		{4 * time.Minute, 2, "I was away 4 min, 2 messages recovered.", false},
+		{12 * time.Second, 1, "I was away 12 s, 1 message recovered.", false},
+		{130 * time.Minute, 0, "I was away 2 h 10 min, nothing was missed.", false},
+		{51 * time.Hour, 3, "I was away 2 d 3 h, 3 messages recovered of the last day; what was said before stays unanswered.", false},
+		{51 * time.Hour, 0, "I was away 2 d 3 h, nothing was missed of the last day; what was said before stays unanswered.", false},
+		{0, 2, "I was away for a moment, 2 messages recovered.", false},
+		{away: -1},
+		{away: -1, cut: true},
+		{5 * time.Second, 0, "I was away 5 s.\nMore was said than I read back: what stays unanswered, say again.", true},
+		{4 * time.Minute, 2, "I was away 4 min, 2 messages recovered.\nMore was said than I read back: what stays unanswered, say again.", true},
+		{-1, 2, "Slack had not delivered 2 messages to me; recovered by reading back.", false},
 	} {
-		if got := recovered(c.away, c.found); got != c.want {
+		if got := recovered(c.away, c.found, !c.cut); got != c.want {
 			t.Errorf("%s, %d: %q, want %q", c.away, c.found, got, c.want)
 		}
 	}

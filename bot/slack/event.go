@@ -19,7 +19,7 @@ func (in *intake) event(ctx context.Context, o object) (bot.Message, error) {
 	ev := o.in("event")
 	switch kind := ev.text("type"); kind {
 	case "message":
-		return in.message(o, ev)
+		return in.message(ctx, o, ev)
 	case "app_home_opened":
 		return in.homeOpened(ev)
 	case "agent_session_stopped":
@@ -68,7 +68,7 @@ func (in *intake) stopped(ev object) (bot.Message, error) {
 	}
 	at, _, err := in.timely(ev.text("event_ts"))
 	if err != nil {
-		return bot.Message{}, err
+		return m, err
 	}
 	m.At = at
 	return m, in.may(user)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type intake struct {
 	cursor       func(ctx context.Context, key string) string
 	setCursor    func(ctx context.Context, key, value string)
 	taken        recent // commands and clicks that the core has, for their late second deliveries
+	refusals     refusals
 
 	ctx context.Context // of what happens behind an acknowledgement
 	wg  sync.WaitGroup  // everything that happens there
@@ -73,7 +75,11 @@ func (in *intake) take(ctx context.Context, e envelope) (answer []byte, err erro
 	}
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		in.log.Log(ctx, refused.level, "not acted on", "type", e.Type, "why", refused.why, "from", m.From.ID, "attempt", e.Attempt)
-		return in.tell(e, o, m, refused.say), nil
+		said := o.in("event")
+		if e.Type == "events_api" && !refused.later {
+			in.final(said)
+		}
+		return in.tell(e, o, m, refused.say, func() { in.final(said) }), nil
 	}
 	if m.ID == "" {
 		return nil, nil
@@ -87,31 +93,71 @@ func (in *intake) take(ctx context.Context, e envelope) (answer []byte, err erro
 
 // took remembers what the core has recorded, of people whose words would be read back.
 func (in *intake) took(e envelope, m bot.Message) {
-	switch {
-	case !in.people.listed(m.From.ID):
-	case e.Type == "events_api":
-		in.ledger.took(m)
-	default:
+	if !in.people.listed(m.From.ID) {
+		return
+	}
+	in.ledger.took(m)
+	if e.Type != "events_api" {
 		in.taken.add(m.ID)
 	}
 }
 
-// tell says to the person alone why nothing happens, in the way that the envelope has for that.
-func (in *intake) tell(e envelope, o object, m bot.Message, say string) (answer []byte) {
+// final notes that a message which was refused is not to be read back: what was checked around it the history does not
+// have, and "nothing was done, say it again" must stay true.
+func (in *intake) final(said object) {
+	ts := said.text("ts")
+	if _, ok := moment(ts); ok && said.text("channel") == in.channel && in.people.listed(said.text("user")) {
+		in.ledger.refused(ts)
+	}
+}
+
+// tell says to the person alone why nothing happens, in the way that the envelope has for that, and then calls told.
+func (in *intake) tell(e envelope, o object, m bot.Message, say string, told func()) (answer []byte) {
 	switch {
 	case say == "":
 	case e.Type == "slash_commands":
 		answer, _ = json.Marshal(whisper(say))
 	case e.Type == "interactive":
 		in.behind(func(ctx context.Context) { in.respond(ctx, o.text("response_url"), say) })
-	case m.From.ID != "" && in.people.listed(m.From.ID): // strangers could make us talk
+	case in.people.listed(m.From.ID) && in.refusals.allow(m.From.ID, time.Now()): // strangers could make us talk
 		in.behind(func(ctx context.Context) {
 			if _, err := in.post(ctx, m.Place, bot.Text{Body: say, Only: m.From.ID}); err != nil {
 				in.log.WarnContext(ctx, "a refusal was not delivered", "err", err)
+				return
 			}
+			told()
 		})
 	}
 	return answer
+}
+
+// refusals count what each person was told in the last minutes, since the core does not pace it: who keeps on typing has
+// read it.
+type refusals struct {
+	mu sync.Mutex // guards by
+	by map[string][]time.Time
+}
+
+// Three refusals in ten minutes are enough for anybody.
+const (
+	refusalsAtMost = 3
+	refusalsIn     = 10 * time.Minute
+)
+
+// allow says whether somebody may be told something now, and counts it.
+func (r *refusals) allow(person string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lately := slices.DeleteFunc(r.by[person], func(t time.Time) bool { return now.Sub(t) > refusalsIn })
+	ok := len(lately) < refusalsAtMost
+	if ok {
+		lately = append(lately, now)
+	}
+	if r.by == nil {
+		r.by = map[string][]time.Time{}
+	}
+	r.by[person] = lately
+	return ok
 }
 
 // whisper is a text that one person sees.

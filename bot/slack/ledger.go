@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -25,7 +26,7 @@ type ledger struct {
 type strip struct {
 	From    string            `json:"from"`    // nothing said before this is ever read
 	Mark    string            `json:"mark"`    // everything said up to here was read
-	Taken   map[string]bool   `json:"taken"`   // messages since shortly before the mark that the core has
+	Taken   map[string]bool   `json:"taken"`   // messages since shortly before the mark that the core has, or that were refused
 	Threads map[string]string `json:"threads"` // where people spoke lately: what began the thread, and the newest that they said
 	Alive   int64             `json:"alive"`   // when we were connected last, in seconds
 }
@@ -36,7 +37,8 @@ const (
 	overlap     = 30 * time.Second
 )
 
-// load reads what an earlier process kept; fresh says that there is nothing.
+// load reads what an earlier process kept; fresh says that there is nothing. now is Slack's time: a mark ahead of it would
+// pass over all that is said until then.
 func (l *ledger) load(kept string, now time.Time) (fresh bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,6 +47,10 @@ func (l *ledger) load(kept string, now time.Time) (fresh bool) {
 	if _, ok := moment(l.s.Mark); err != nil || !ok {
 		l.s, fresh = strip{From: stamp(now), Mark: stamp(now)}, true
 	}
+	if l.s.Mark > stamp(now) {
+		l.s.Mark = stamp(time.Unix(min(l.s.Alive, now.Unix()), 0))
+	}
+	l.s.From = min(l.s.From, stamp(now))
 	if l.s.Taken == nil {
 		l.s.Taken = map[string]bool{}
 	}
@@ -55,21 +61,30 @@ func (l *ledger) load(kept string, now time.Time) (fresh bool) {
 	return fresh
 }
 
-// took notes a message that the core has recorded.
+// took notes what the core has recorded: a message, or a click in a thread, where more may be said.
 func (l *ledger) took(m bot.Message) {
-	if _, message := moment(m.ID); !message {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.s.Taken[m.ID] = true
-	if t := m.Place.Thread; l.s.Threads[t] < m.ID {
-		l.s.Threads[t] = m.ID
+	newest := stamp(m.At)
+	if _, message := moment(m.ID); message {
+		newest = m.ID
+		l.s.Taken[newest] = true
+	}
+	thread := cmp.Or(m.Place.Thread, m.Card)
+	if _, ok := moment(thread); ok {
+		l.s.Threads[thread] = max(l.s.Threads[thread], newest)
 	}
 	l.dirty = true
 }
 
-// done says that a message needs no reading: the core has it, or it was said when nobody could act.
+// refused notes a message whose refusal is final: what its author was told must stay true.
+func (l *ledger) refused(ts string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.Taken[ts], l.dirty = true, true
+}
+
+// done says that a message needs no reading: the core has it, it was refused, or it was said when nobody could act.
 func (l *ledger) done(ts string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +137,7 @@ func (l *ledger) skip(now time.Time) {
 	l.s.From = l.s.Mark
 }
 
-// alive notes that we are connected, and returns when we were last.
+// alive notes that we are connected, and returns when we were last, both by Slack's clock.
 func (l *ledger) alive(now time.Time) (last time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

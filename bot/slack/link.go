@@ -20,6 +20,7 @@ type linkOptions struct {
 	http     *http.Client // for apps.connections.open; nil = a plain one
 	log      *slog.Logger
 	timing   linkTiming // zero = slackTiming
+	clock    *clock     // learns Slack's time before anything comes; nil = nobody's
 }
 
 // listener is who hears what comes over a link. Its functions are called from goroutines of the link, each of them never
@@ -48,6 +49,7 @@ type link struct {
 	http   *http.Client
 	log    *slog.Logger
 	timing linkTiming
+	clock  *clock
 
 	queue chan envelope // received and not yet taken
 	news  chan string   // alarms on their way to people
@@ -110,7 +112,7 @@ func newLink(o linkOptions) *link {
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the token goes nowhere else
 	return &link{
-		token: o.appToken, apiURL: o.apiURL, http: &client, log: o.log, timing: o.timing,
+		token: o.appToken, apiURL: o.apiURL, http: &client, log: o.log, timing: o.timing, clock: cmp.Or(o.clock, &clock{}),
 		queue: make(chan envelope, linkQueue), news: make(chan string, 16), owed: make(chan struct{}, 1),
 		sockets: map[*socket]bool{}, started: time.Now(), end: func(error) {},
 	}

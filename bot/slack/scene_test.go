@@ -20,11 +20,16 @@ var hastyLink = linkTiming{
 	take: 2 * time.Second, finish: time.Second, patient: 5 * time.Second, ghost: 300 * time.Millisecond,
 }
 
+// patientTest is how long a test waits for something that must happen: many run at once, on few cores.
+const patientTest = 40 * time.Second
+
 // scene is a workspace with an operator, a colleague of theirs and a stranger, and what a store behind the bot keeps.
 type scene struct {
 	*slacktest.Server
 	t    *testing.T
 	core *recorder
+	with func(*Chat)    // changes a Chat before it runs
+	over func(*Options) // changes how it is opened
 
 	mu   sync.Mutex // guards kept
 	kept map[string]string
@@ -79,19 +84,25 @@ type running struct {
 // run opens a Chat that is in a hurry and runs it until stop or the end of the test.
 func (s *scene) run(hurry func(*pace)) *running {
 	s.t.Helper()
-	chat, err := Open(s.t.Context(), s.options())
+	options := s.options()
+	if s.over != nil {
+		s.over(&options)
+	}
+	chat, err := Open(s.t.Context(), options)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	chat.pace = pace{
 		look: time.Minute, lookAgain: 20 * time.Millisecond, lookGap: 5 * time.Millisecond, readBack: time.Minute,
-		keep: 5 * time.Millisecond, alive: time.Minute, link: hastyLink,
+		keep: 5 * time.Millisecond, alive: time.Minute, most: 20_000, link: hastyLink,
 	}
 	if hurry != nil {
 		hurry(&chat.pace)
 	}
+	if s.with != nil {
+		s.with(chat)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
-	began := time.Now()
 	done := make(chan error, 1)
 	dialled := s.Dialled()
 	go func() { done <- chat.Run(ctx, s.core.handle) }()
@@ -107,12 +118,13 @@ func (s *scene) run(hurry func(*pace)) *running {
 	if err := s.AwaitSockets(s.deadline(), 1, dialled); err != nil {
 		s.t.Fatal(err)
 	}
+	opened := s.Calls("apps.connections.open") // what is read back reaches up to hello, which comes after this
 	s.until("the first reading back", func() bool {
 		var l ledger
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.load(s.kept["read/"+s.Channel()], time.Time{})
-		return l.s.Mark > stamp(began)
+		l.load(s.kept["read/"+s.Channel()], time.Now())
+		return l.s.Mark > stamp(opened[len(opened)-1].At)
 	})
 	return &running{chat, stop}
 }
@@ -132,7 +144,7 @@ func (s *scene) until(what string, is func() bool) {
 }
 
 func (s *scene) deadline() context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), patientTest)
 	s.t.Cleanup(cancel)
 	return ctx
 }

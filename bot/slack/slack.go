@@ -40,7 +40,7 @@ type Chat struct {
 	pace   pace
 }
 
-// pace is every duration of a running Chat; tests have shorter ones.
+// pace is every duration and bound of a running Chat; tests have smaller ones.
 type pace struct {
 	look      time.Duration // how often Slack is asked what the channel and the people are
 	lookAgain time.Duration // after a failure
@@ -49,12 +49,14 @@ type pace struct {
 	grace     time.Duration // for what is on its way when it is read back
 	keep      time.Duration // how often the ledger is kept when it has changed
 	alive     time.Duration // how exactly a later process knows when this one was connected
+	most      int           // messages of one conversation that are read back; of what was said before the mark, a tenth
 	link      linkTiming
 }
 
 var slackPace = pace{
 	look: 4 * time.Minute, lookAgain: 30 * time.Second, lookGap: 2 * time.Second,
 	readBack: 90 * time.Second, grace: 10 * time.Second, keep: time.Second, alive: time.Minute,
+	most: 20_000,
 }
 
 // httpLimit is how long one call to the Web API may take; slack-go's own client has no limit, and a black hole would
@@ -78,7 +80,7 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	in := c.intake(ctx, handle)
-	link := newLink(linkOptions{appToken: c.opt.AppToken, apiURL: c.web.url, log: c.opt.Log, timing: c.pace.link})
+	link := newLink(linkOptions{appToken: c.opt.AppToken, apiURL: c.web.url, log: c.opt.Log, timing: c.pace.link, clock: c.web.clock})
 	in.begin(ctx, c.public)
 	var own sync.WaitGroup
 	own.Go(func() {

@@ -50,10 +50,12 @@ func (l *link) openSocket(ctx context.Context) (*url.URL, error) {
 	}
 	req.Header.Set("Authorization", "Bearer "+l.token)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	sent := time.Now()
 	resp, err := l.http.Do(req)
 	if err != nil {
 		return nil, err
 	}
+	l.clock.learn(resp.Header, sent, time.Now()) // after a suspension too, which the monotonic clock passes over
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {

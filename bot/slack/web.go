@@ -3,6 +3,7 @@ package slack
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,8 +24,34 @@ type web struct {
 	http  *http.Client
 	clock *clock
 
-	mu     sync.Mutex           // guards silent
-	silent map[string]time.Time // by method: not before this
+	silence *silence
+	longest int64 // how much of an answer is read, in bytes
+}
+
+// silence is what Slack's rate limits say, whoever met them: the sender and [web] ask some of the same methods.
+type silence struct {
+	mu    sync.Mutex           // guards until
+	until map[string]time.Time // by method: not before this
+}
+
+// busy is the error of a method that may not be called yet, nil if it may.
+func (s *silence) busy(method string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := time.Until(s.until[method]); left > 0 {
+		return fmt.Errorf("%s: %w", method, &bot.Busy{After: left})
+	}
+	return nil
+}
+
+// limited notes a rate limit.
+func (s *silence) limited(method string, after time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.until == nil {
+		s.until = map[string]time.Time{}
+	}
+	s.until[method] = time.Now().Add(after)
 }
 
 func newWeb(address, token string) *web {
@@ -32,25 +59,7 @@ func newWeb(address, token string) *web {
 		Timeout:       httpLimit,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
 	}
-	return &web{url: address, token: token, http: client, clock: &clock{}, silent: map[string]time.Time{}}
-}
-
-// busy is the error of a method that may not be called yet, nil if it may.
-func (w *web) busy(method string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if left := time.Until(w.silent[method]); left > 0 {
-		return fmt.Errorf("%s: %w", method, &bot.Busy{After: left})
-	}
-	return nil
-}
-
-// limited notes a rate limit.
-func (w *web) limited(method string, resp *http.Response) error {
-	w.mu.Lock()
-	w.silent[method] = time.Now().Add(cmp.Or(retryAfterOf(resp), noHeader))
-	w.mu.Unlock()
-	return w.busy(method)
+	return &web{url: address, token: token, http: client, clock: &clock{}, silence: &silence{}, longest: 16 << 20}
 }
 
 // webError is Slack's no to a question.
@@ -91,9 +100,12 @@ func tokenRefused(code string) error {
 	return &bot.Fatal{Reason: fmt.Sprintf("slack.bot_token is refused (%s): %s. %s", code, fault, installAgain)}
 }
 
+// errLong is an answer that may be readable when less is asked for.
+var errLong = errors.New("the answer is too long, or breaks off")
+
 // ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass.
 func (w *web) ask(ctx context.Context, method string, args url.Values) (object, http.Header, error) {
-	if err := w.busy(method); err != nil {
+	if err := w.silence.busy(method); err != nil {
 		return nil, nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+method, strings.NewReader(args.Encode()))
@@ -108,15 +120,20 @@ func (w *web) ask(ctx context.Context, method string, args url.Values) (object, 
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, w.longest+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", method, err)
+		return nil, nil, fmt.Errorf("%s: %w: %w", method, errLong, err)
+	}
+	if int64(len(body)) > w.longest {
+		return nil, nil, fmt.Errorf("%s: %w", method, errLong)
 	}
 	o, notJSON := objectFrom(body)
 	code := o.text("error")
 	switch fatal := tokenRefused(code); {
 	case resp.StatusCode == http.StatusTooManyRequests, code == "ratelimited":
-		return nil, nil, w.limited(method, resp)
+		after := cmp.Or(retryAfterOf(resp), noHeader)
+		w.silence.limited(method, after)
+		return nil, nil, fmt.Errorf("%s: %w", method, &bot.Busy{After: after})
 	case fatal != nil:
 		return nil, nil, fatal
 	case resp.StatusCode != http.StatusOK:

@@ -1,0 +1,221 @@
+package slack
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"bgbot/bot"
+	"bgbot/internal/slacktest"
+)
+
+// Somebody has begun many threads, so that reading them all meets Slack's limits. It takes its time, asks for nothing
+// twice, and the operator's "stop" does not wait for the others.
+func TestManyThreadsMakeReadingBackSlowButNotEndless(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	first := s.run(nil)
+	ours := s.says(operator, "", "devvm is frozen")
+	s.hears("devvm is frozen")
+	_ = first.stop()
+	var last string
+	for i := range 8 {
+		last = s.says(colleague, "", fmt.Sprintf("thread %d", i))
+		s.says(colleague, last, fmt.Sprintf("reply %d", i))
+	}
+	s.says(operator, ours, "stop")
+	s.DropQueued()
+	s.SetRates(slacktest.Rates{"conversations.replies": {PerMinute: 120, Burst: 2}})
+	histories := len(s.Calls("conversations.history"))
+	s.run(nil)
+	s.core.await(t, "a notice", func(m bot.Message) bool { return strings.HasSuffix(m.Notice, " 17 messages recovered.") })
+	if got := s.texts(); len(got) != 18 || got[1] != "stop" {
+		t.Errorf("the core has %q", got)
+	}
+	if n := len(s.Calls("conversations.history")) - histories; n != 1 {
+		t.Errorf("the history was read %d times", n)
+	}
+	if s.Truth().Inside > 0 {
+		t.Error("Slack was asked inside a Retry-After")
+	}
+}
+
+// Long posts make a page larger than what is read of an answer: it is asked for in halves.
+func TestAPageOfLongPostsIsReadInParts(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.wasHere()
+	if _, err := s.Join(s.Channel(), stranger); err != nil {
+		t.Fatal(err)
+	}
+	s.says(operator, "", "stop")
+	for range 20 {
+		s.says(stranger, "", strings.Repeat("ы", 2000))
+	}
+	s.DropQueued()
+	s.with = func(c *Chat) { c.web.longest = 50_000 }
+	s.run(nil)
+	s.hears("stop")
+}
+
+// More was said than is read back. Nobody claims that nothing was missed.
+func TestWhatIsTooMuchToReadBackIsSaid(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.wasHere()
+	if _, err := s.Join(s.Channel(), stranger); err != nil {
+		t.Fatal(err)
+	}
+	s.says(operator, "", "stop everything")
+	for range 250 {
+		s.says(stranger, "", "disk ok")
+	}
+	s.DropQueued()
+	s.run(func(p *pace) { p.most = 200 })
+	m := s.core.await(t, "a notice", func(m bot.Message) bool { return m.Notice != "" })
+	if !strings.HasSuffix(m.Notice, "\nMore was said than I read back: what stays unanswered, say again.") || strings.Contains(m.Notice, "nothing was missed") {
+		t.Errorf("it said %q", m.Notice)
+	}
+}
+
+// Slack does not answer: people hear of it, and of the end of it.
+func TestPeopleAreToldThatNothingCanBeReadBack(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.wasHere()
+	s.says(operator, "", "one")
+	s.DropQueued()
+	s.Inject(slacktest.Fault{Methods: []string{"conversations.history"}, Kind: slacktest.HTML502, Times: 2})
+	s.run(nil)
+	s.notes("⚠️ I cannot read back what was said here: conversations.history: HTTP 502 Bad Gateway.\nI keep trying. What stays unanswered, say again.")
+	s.hears("one")
+}
+
+// The box booted with a clock an hour slow, which is set right before anything was read back. The mark is no hour ahead,
+// not even for the next process, and what is said then arrives.
+func TestTheMarkIsNeverAheadOfSlacksClock(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.wasHere()
+	api, _ := url.Parse(s.URL())
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: api.Scheme, Host: api.Host})
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if !strings.HasSuffix(r.Request.URL.Path, "conversations.history") {
+			r.Header.Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		}
+		return nil
+	}
+	front := httptest.NewServer(proxy)
+	defer front.Close()
+	s.over = func(o *Options) { o.APIURL = front.URL + api.Path }
+	s.run(nil)
+	s.mu.Lock()
+	kept := s.kept["read/"+s.Channel()]
+	s.mu.Unlock()
+	var l ledger
+	l.load(kept, time.Now().Add(24*time.Hour))
+	if l.s.Mark > stamp(time.Now()) {
+		t.Errorf("the mark is %s at %s", l.s.Mark, stamp(time.Now()))
+	}
+	ahead := fmt.Sprintf(`{"mark":%q,"alive":%d}`, ago(-time.Hour), time.Now().Add(-time.Minute).Unix())
+	if l.load(ahead, time.Now()); l.since() > ago(time.Minute) {
+		t.Errorf("a mark ahead of the clock is believed: reads since %s", l.since())
+	}
+}
+
+// What a person was told to say again is not done behind their back, and what was refused for what surrounded it does not
+// come in by the history, which has nothing around it.
+func TestARefusalIsFinal(t *testing.T) {
+	t.Parallel()
+	old := record{at: time.Now().Add(-2 * trusted)}
+	for name, c := range map[string]struct {
+		wrapper fields
+		people  func(*people)
+		told    string
+	}{
+		"the record of the person is too old": {nil, func(p *people) { p.known[operator] = old }, "Nothing was done: I have to check your Slack account now and then, and Slack has not answered that for 60 min. I keep asking; say it again in a minute, or use `bgbot console`."},
+		"another workspace's context":         {fields{"context_team_id": "T0OTHER"}, nil, ""},
+		"a shared channel":                    {fields{"is_ext_shared_channel": true}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in, r := newIntake(t)
+			in.ledger.load(fmt.Sprintf(`{"mark":%q}`, ago(time.Hour)), time.Now())
+			if c.people != nil {
+				c.people(in.people)
+			}
+			event := typed()
+			if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).with(c.wrapper).raw()}); err != nil {
+				t.Fatal(err)
+			}
+			in.wg.Wait()
+			if c.told != "" && (len(r.said) != 1 || r.said[0].Body != c.told) {
+				t.Errorf("said %+v", r.said)
+			}
+			if ts := event["ts"].(string); !in.ledger.done(ts) {
+				t.Error("it would be read back")
+			}
+		})
+	}
+}
+
+// What nobody was told stays to be read back.
+func TestARefusalThatWasNotDeliveredIsNotFinal(t *testing.T) {
+	t.Parallel()
+	in, r := newIntake(t)
+	in.ledger.load(fmt.Sprintf(`{"mark":%q}`, ago(time.Hour)), time.Now())
+	in.people.known = map[string]record{}
+	for range refusalsAtMost {
+		in.refusals.allow(operator, time.Now())
+	}
+	event := typed()
+	if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).raw()}); err != nil {
+		t.Fatal(err)
+	}
+	in.wg.Wait()
+	if ts := event["ts"].(string); len(r.said) > 0 || in.ledger.done(ts) {
+		t.Errorf("said %+v, done %v", r.said, in.ledger.done(ts))
+	}
+}
+
+// Who goes on typing is not told each time why nothing happens: three times in ten minutes.
+func TestRefusalsAreBounded(t *testing.T) {
+	t.Parallel()
+	in, r := newIntake(t)
+	in.people.known[operator] = record{at: time.Now(), barred: "is a guest's"}
+	for i := range 50 {
+		event := typed().with(fields{"ts": ago(time.Duration(i) * time.Millisecond)})
+		if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).raw()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.wg.Wait()
+	if len(r.said) != 3 {
+		t.Errorf("said %d times", len(r.said))
+	}
+	if now := time.Now(); !in.refusals.allow(operator, now.Add(11*time.Minute)) || !in.refusals.allow(colleague, now) {
+		t.Error("nobody is ever told anything again")
+	}
+}
+
+// A message from the future is not passed over in silence, and Slack is asked for the time.
+func TestAMessageFromTheFutureIsRefusedAloud(t *testing.T) {
+	t.Parallel()
+	in, r := newIntake(t)
+	event := typed().with(fields{"ts": ago(-time.Hour)})
+	if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).raw()}); err != nil {
+		t.Fatal(err)
+	}
+	in.wg.Wait()
+	if len(r.said) != 1 || r.said[0].Only != operator || r.said[0].Body != "Nothing was done: by my clock, this comes from the future. I ask Slack for the time; say it again in a minute." {
+		t.Errorf("said %+v", r.said)
+	}
+	if len(in.stale) != 1 {
+		t.Error("nobody asks Slack for the time")
+	}
+}
