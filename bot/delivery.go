@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,8 +22,7 @@ type delivery struct {
 	posts  lane
 	asides lane // posts for one person alone
 	edits  lane
-	pages  lane         // of people
-	sent   atomic.Int64 // calls that the chat took
+	pages  lane // of people
 }
 
 // How soon a call is due: what waits longest goes first, and this is added to when it began to wait.
@@ -100,7 +98,7 @@ func (d *delivery) home(ctx context.Context, person string, t Text) error {
 	if err := d.pages.slot(ctx, ticket); err != nil {
 		return err
 	}
-	err := d.once(ctx, func(ctx context.Context) error { return chat.Home(ctx, person, t) })
+	err := d.once(ctx, &d.pages, func(ctx context.Context) error { return chat.Home(ctx, person, t) })
 	d.pause(&d.pages, err, 0) // notes a rate limit; a page is not worth another try
 	return err
 }
@@ -116,22 +114,27 @@ func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error
 	return d.try(ctx, "edit", &d.edits, ticket, func(ctx context.Context) error { return d.chat.Edit(ctx, p, id, t) })
 }
 
-// try runs send until it succeeds, trying cannot help, or ctx ends. Each try waits for its slot.
+// try runs send until it succeeds, trying cannot help, or ctx ends. Each try waits for its slot. That the chat is busy is
+// no refusal, and only calls of the same kind prove that it takes others: a channel where nobody may post
+// (restricted_action) still takes edits.
 func (d *delivery) try(ctx context.Context, what string, l *lane, t *ticket, send func(context.Context) error) error {
-	before := d.sent.Load()
-	for attempt := 0; ; attempt++ {
+	before := l.took.Load()
+	for refused := 0; ; {
 		if err := l.slot(ctx, t); err != nil {
 			return err
 		}
-		err := d.once(ctx, send)
+		err := d.once(ctx, l, send)
 		if err == nil || final(err) {
 			return err
 		}
-		if attempt >= 6 && d.sent.Load() > before { // half a minute
+		pause := d.pause(l, err, refused)
+		if _, busy := errors.AsType[*Busy](err); !busy {
+			refused++
+		}
+		if refused > 6 && l.took.Load() > before { // half a minute
 			return errors.Join(errRefused, err)
 		}
-		pause := d.pause(l, err, attempt)
-		d.log.WarnContext(ctx, "the chat did not take a message", "what", what, "attempt", attempt+1, "again_in", pause, "err", err)
+		d.log.WarnContext(ctx, "the chat did not take a message", "what", what, "refused", refused, "again_in", pause, "err", err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
@@ -139,12 +142,12 @@ func (d *delivery) try(ctx context.Context, what string, l *lane, t *ticket, sen
 }
 
 // once gives one call to the chat a deadline of its own: a hanging request must not hold the queue for ever.
-func (d *delivery) once(ctx context.Context, send func(context.Context) error) error {
+func (d *delivery) once(ctx context.Context, l *lane, send func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	err := send(ctx)
 	if err == nil {
-		d.sent.Add(1)
+		l.took.Add(1)
 	}
 	return err
 }

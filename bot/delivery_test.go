@@ -279,6 +279,69 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 	})
 }
 
+func TestAResultWaitsWhileOnlyEditsAreTaken(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"the chat is busy": &Busy{After: 2 * time.Second}, "nobody may post for a while": errors.New("restricted_action"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				posts := 0
+				s := &service{limits: budgeted, refuse: func(_ int, kind string) error {
+					if kind == "post" {
+						if posts++; posts > 1 && posts <= 1+9 {
+							return refusal
+						}
+					}
+					return nil
+				}}
+				d := delivers(s)
+				over, end := context.WithCancel(t.Context())
+				l := d.show(t.Context(), place("other"), 0, func() []Text {
+					if over.Err() != nil {
+						return []Text{{Body: "end"}}
+					}
+					return []Text{{Body: time.Now().String()}}
+				}, nil)
+				passes(2 * time.Second)
+				if _, err := d.post(t.Context(), place("a"), Text{Body: "a result\nand all that is behind it"}); err != nil {
+					t.Fatal(err)
+				}
+				end()
+				l.close()
+				if want := []string{"end", "a result\nand all that is behind it"}; !slices.Equal(s.thread, want) || len(s.edits) < 3 {
+					t.Errorf("after %d edits the chat shows %q, want %q", len(s.edits), s.thread, want)
+				}
+			})
+		})
+	}
+}
+
+func TestABusyChatRefusesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		s := &service{limits: budgeted}
+		s.refuseText = func(body string) error {
+			if strings.Contains(body, "result") {
+				if calls++; calls <= 9 {
+					return &Busy{After: 2 * time.Second}
+				}
+			}
+			return nil
+		}
+		d := delivers(s)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = d.post(t.Context(), place("a"), Text{Body: "a result\nand all that is behind it"}) })
+		for range 30 { // other threads go on
+			_, _ = d.post(t.Context(), place("b"), Text{Body: "-"})
+			passes(time.Second)
+		}
+		wg.Wait()
+		if !slices.Contains(s.thread, "a result\nand all that is behind it") {
+			t.Errorf("the chat shows %q", s.thread)
+		}
+	})
+}
+
 func TestAnAnswerToOnePersonHoldsUpNobodyAndEnds(t *testing.T) {
 	for name, others := range map[string]error{"the chat refuses only it": nil, "the chat is down": errors.New("502 bad gateway")} {
 		t.Run(name, func(t *testing.T) {

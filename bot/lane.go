@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type lane struct {
 	pace    pace
 	silent  time.Time // nothing starts before this: the service said so
 	tickets []*ticket // in the order in which they came, those under way too
+
+	took atomic.Int64 // calls of this kind that the chat took
 }
 
 // ticket is one call in a lane, from the first try to the last.

@@ -154,7 +154,7 @@ func (l *live) write(ctx context.Context, i int, t Text) error {
 	if i >= len(l.shown) {
 		return l.post(ctx, i, t)
 	}
-	err := l.d.once(ctx, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
+	err := l.d.once(ctx, &l.d.edits, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
 	if gone(err) {
 		return l.post(ctx, i, t)
 	}
