@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -31,8 +32,9 @@ const checkLimit = 5 * time.Second
 func Check(ctx context.Context, opt Options) []Finding {
 	s := newSurvey(opt)
 	var all []Finding
+	first, rest := s.needed()
 	blind := false // without a bot token everything else of it would only repeat that
-	for _, look := range append(s.needed(), look{"slack.app_token", s.link}, look{"clock", s.clock}) {
+	for _, look := range slices.Concat(first, rest, []look{{"slack.app_token", s.link}, {"clock", s.clock}}) {
 		if blind && look.what != "slack.app_token" {
 			continue
 		}

@@ -79,12 +79,16 @@ func (p *people) name(id string) string {
 
 // refresh reads the records of the allowlist. What could not be read stays as it was, and is in the error.
 func (p *people) refresh(ctx context.Context) error {
-	var errs []error
-	for _, id := range p.ids {
-		if _, err := p.read(ctx, id); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", id, err))
-		}
+	errs := make([]error, len(p.ids))
+	var reading sync.WaitGroup
+	for i, id := range p.ids {
+		reading.Go(func() {
+			if _, err := p.read(ctx, id); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", id, err)
+			}
+		})
 	}
+	reading.Wait()
 	return errors.Join(errs...)
 }
 

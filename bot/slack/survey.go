@@ -19,7 +19,8 @@ import (
 type survey struct {
 	opt    Options
 	web    *web
-	home   home
+	home   home // but for the app
+	appID  string
 	people *people
 	state  *channel
 	public bool
@@ -54,18 +55,24 @@ func newSurvey(opt Options) *survey {
 
 func (s *survey) chat() *Chat {
 	out := newSender(newClient(s.opt.BotToken, s.opt.APIURL), s.opt.Channel, s.opt.Log)
-	return &Chat{sender: out, opt: s.opt, home: s.home, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
+	h := s.home
+	h.app = s.appID
+	return &Chat{sender: out, opt: s.opt, home: h, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
 }
 
-// needed lists what serving needs, in order: each stands on those before it.
-func (s *survey) needed() []look {
-	return []look{
+// needed lists what serving needs: first, of which each stands on those before it, and the rest, which stand on these and
+// not on each other.
+func (s *survey) needed() (first, rest []look) {
+	first = []look{
 		{"configuration", s.configuration},
 		{"slack.bot_token", s.identity},
+	}
+	rest = []look{
 		{"app", s.app},
 		{"slack.channel", s.channel},
 		{"auth.slack", s.allowlist},
 	}
+	return first, rest
 }
 
 func fatal(format string, args ...any) error { return &bot.Fatal{Reason: fmt.Sprintf(format, args...)} }
@@ -140,14 +147,14 @@ func (s *survey) app(ctx context.Context) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	s.home.app = o.in("bot").text("app_id")
-	if s.home.app == "" {
+	s.appID = o.in("bot").text("app_id")
+	if s.appID == "" {
 		return finding{}, fatal("Slack does not say which app slack.bot_token belongs to. %s", installAgain)
 	}
-	if m := appTokenPattern.FindStringSubmatch(s.opt.AppToken); m != nil && m[1] != s.home.app {
-		return finding{}, fatal("slack.app_token and slack.bot_token belong to two apps (%s and %s). Take both from the same app on api.slack.com/apps.", m[1], s.home.app)
+	if m := appTokenPattern.FindStringSubmatch(s.opt.AppToken); m != nil && m[1] != s.appID {
+		return finding{}, fatal("slack.app_token and slack.bot_token belong to two apps (%s and %s). Take both from the same app on api.slack.com/apps.", m[1], s.appID)
 	}
-	return good(s.home.app), nil
+	return good(s.appID), nil
 }
 
 // channel looks at where we are.
