@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"bgbot/auth"
@@ -77,6 +78,10 @@ func (in *intake) wrapped(o object) error {
 // missing, omnigent#4425).
 var forbidden = []string{"bot_id", "app_id", "bot_profile", "workflow_id", "username", "edited", "hidden"}
 
+// about are the subtypes that tell of another message, whose author is not whoever did that. Each edit of ours brings one
+// (measured), so they are not worth a line in the log.
+var about = []string{"message_changed", "message_deleted", "message_replied"}
+
 // worded are the fields of a message that are strings if they are there at all. One that is not shows that we do not
 // understand what Slack means by it.
 var worded = []string{"bot_id", "app_id", "workflow_id", "username", "subtype", "text", "thread_ts", "team", "user_team", "source_team"}
@@ -89,6 +94,8 @@ func (in *intake) said(ev object) error {
 		return refuse("no message")
 	case ev.text("user") == in.user || ev.text("bot_id") == in.bot:
 		return uninteresting("our own message")
+	case slices.Contains(about, ev.text("subtype")):
+		return uninteresting(ev.text("subtype"))
 	}
 	for _, key := range forbidden {
 		if ev.set(key) {
@@ -113,8 +120,6 @@ func (in *intake) said(ev object) error {
 	case "file_share": // a photo of a screen, with words; the words count
 	case "thread_broadcast":
 		return refuseAloud("thread_broadcast", "I do not act on a reply that is also sent to the channel. Say it again in the thread alone.")
-	case "message_changed", "message_deleted", "message_replied": // their author is not whoever changed them
-		return uninteresting(ev.text("subtype"))
 	default:
 		return refuse("a message of a subtype")
 	}

@@ -147,13 +147,14 @@ func (in *intake) watch(ctx context.Context, complete bool) error {
 			return err
 		}
 		pause = in.pace.look
+		text := ""
 		if err != nil {
-			pause = in.pace.lookAgain
+			pause, text = in.pace.lookAgain, err.Error()
 		}
-		if text := fmt.Sprint(err); text != failed && ctx.Err() == nil {
-			failed = text
-			in.log.WarnContext(ctx, "looked at the channel and the people", "err", err)
+		if text != failed && err != nil && ctx.Err() == nil {
+			in.log.WarnContext(ctx, "the channel and the people could not be looked at", "err", err)
 		}
+		failed = text
 	}
 	return nil
 }
