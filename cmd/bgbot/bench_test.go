@@ -59,7 +59,7 @@ func idleMemory(b *testing.B, n int, work func(*process)) {
 	b.Helper()
 	bgbot, l := built(b), startLab(b)
 	for b.Loop() {
-		var rss, anonymous []float64
+		var m memories
 		for range n {
 			p := startBuilt(b, bgbot, "console", "--plain", "-c", configFile(b, l))
 			p.awaits(b, "Say what is wrong")
@@ -67,17 +67,10 @@ func idleMemory(b *testing.B, n int, work func(*process)) {
 			p.awaits(b, statusAnswer)
 			work(p)
 			<-time.After(8 * time.Second) // two ticks of giveBack
-			rss = append(rss, p.memory(b, "Rss:"))
-			anonymous = append(anonymous, p.memory(b, "Anonymous:"))
+			m.measure(b, p)
 			p.leaves(b)
 		}
-		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(quantile(rss, 0.5), "rss-p50-MiB")
-		b.ReportMetric(quantile(rss, 1), "rss-max-MiB")
-		b.ReportMetric(30, "rss-reach-MiB")
-		b.ReportMetric(quantile(anonymous, 0.5), "anonymous-p50-MiB")
-		b.ReportMetric(quantile(anonymous, 1), "anonymous-max-MiB")
-		b.ReportMetric(14, "anonymous-reach-MiB")
+		m.report(b)
 	}
 }
 

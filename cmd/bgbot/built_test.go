@@ -66,11 +66,16 @@ func startBuilt(b *testing.B, bgbot string, args ...string) *process {
 	}
 	p.keys = keys
 	p.cmd.Stdout, p.cmd.Stderr = p.person, p.person
+	p.begins(b)
+	return p
+}
+
+func (p *process) begins(b *testing.B) {
+	b.Helper()
 	if err := p.cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = p.cmd.Process.Kill() }) // does nothing to one that was waited for
-	return p
 }
 
 func (p *process) awaits(b *testing.B, pattern string) {

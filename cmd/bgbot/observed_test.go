@@ -85,14 +85,22 @@ func (o *observed) accepted(id string, t bot.Text) {
 	}
 }
 
-// thread says how complete the messages are in the end: lines present, lines present more than once, lines that stand
-// before an older one.
+// thread is what the messages say in the end.
 func (o *observed) thread() (present, doubled, disordered int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	count, last := map[int]int{}, 0
+	var texts []string
 	for _, id := range o.order {
-		for _, n := range ticksIn(o.texts[id]) {
+		texts = append(texts, o.texts[id])
+	}
+	return completeness(texts)
+}
+
+// completeness counts lines present, lines present more than once, lines that stand before an older one.
+func completeness(texts []string) (present, doubled, disordered int) {
+	count, last := map[int]int{}, 0
+	for _, text := range texts {
+		for _, n := range ticksIn(text) {
 			if count[n]++; count[n] == 2 {
 				doubled++
 			}

@@ -94,11 +94,7 @@ func (d *desk) seat(t testing.TB, p *person) {
 		return
 	}
 	s := &sitter{id: member(p.name), cards: map[string]string{}, threads: map[string]string{}}
-	d.slack.AddUser(slacktest.User{ID: s.id, Name: p.name, Admin: p.name == "colleague"})
-	if _, err := d.slack.Join(d.slack.Channel(), s.id); err != nil {
-		t.Fatal(err)
-	}
-	d.slack.DropQueued() // they were here before the bot
+	d.enters(t, p.name)
 	keys, typed := io.Pipe()
 	p.keys = typed
 	var err error
@@ -117,6 +113,16 @@ func (d *desk) seat(t testing.TB, p *person) {
 			d.shows(s, h)
 		}
 	})
+}
+
+// enters lets a person into the channel before the bot is there.
+func (d *desk) enters(t testing.TB, name string) {
+	t.Helper()
+	d.slack.AddUser(slacktest.User{ID: member(name), Name: name, Admin: name == "colleague"})
+	if _, err := d.slack.Join(d.slack.Channel(), member(name)); err != nil {
+		t.Fatal(err)
+	}
+	d.slack.DropQueued() // they were here before the bot
 }
 
 // typed does in Slack what a person does at their terminal.
