@@ -141,6 +141,11 @@ func (r *recorder) post(_ context.Context, _ bot.Place, t bot.Text) (string, err
 	return "", nil
 }
 
+func (r *recorder) draw(ctx context.Context, person string, t bot.Text) error {
+	_, err := r.post(ctx, bot.Place{}, bot.Text{Body: t.Body, Only: "the page of " + person})
+	return err
+}
+
 // newIntake is an intake whose operator and colleague are on the allowlist, known, and in good standing.
 func newIntake(t *testing.T) (*intake, *recorder) {
 	t.Helper()
@@ -155,7 +160,7 @@ func newIntake(t *testing.T) (*intake, *recorder) {
 	in := &intake{
 		home: home{team: ourTeam, app: ourApp, user: ourUser, bot: ourBot, channel: ourChannel}, web: w, people: p,
 		channelState: &channel{at: time.Now()}, clock: w.clock, ledger: &ledger{}, gaps: &gaps{wake: make(chan struct{}, 1)},
-		stale: make(chan struct{}, 1), handle: r.handle, post: r.post, log: log, ctx: t.Context(), pace: slackPace,
+		stale: make(chan struct{}, 1), handle: r.handle, post: r.post, draw: r.draw, log: log, ctx: t.Context(), pace: slackPace,
 	}
 	in.ledger.load("", time.Now())
 	return in, r
@@ -223,7 +228,7 @@ func TestWhatActs(t *testing.T) {
 			want.Place.Chat, want.Place.Channel = "slack", ourChannel
 			event, _ := c.payload["event"].(fields)
 			if ts, ok := event["ts"].(string); ok && want.Place.Thread == "" {
-				want.Place.Thread = ts
+				want.Place.Thread, want.Opens = ts, true
 			}
 			if want.Notice == "" {
 				want.From.Chat = "slack"

@@ -63,8 +63,10 @@ func (c *channel) bar() error {
 	switch age := time.Since(c.at); {
 	case c.is == shared:
 		return refuseAloud("the channel is shared", "Nothing was done: this channel "+string(shared)+", and I act in none that is.")
-	case c.is != usable:
-		return refuse("the channel " + string(c.is))
+	case c.is == archived:
+		return refuseAloud("the channel is archived", "Nothing was done: my channel is archived. Unarchive it.")
+	case c.is != usable: // Slack goes on delivering commands and the page's clicks
+		return refuseAloud("the channel "+string(c.is), "Nothing was done: I am not in my channel any more. Type /invite @bgbot there.")
 	case age > trusted:
 		return refuseForNow("the channel's record is too old", fmt.Sprintf("Nothing was done: I have to check now and then that nobody else can write here, and Slack has not answered that for %d min. I keep asking; use `bgbot console` until then.", int(age.Minutes())))
 	}

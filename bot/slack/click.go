@@ -49,6 +49,8 @@ func (in *intake) click(o object) (bot.Message, error) {
 	switch {
 	case in.taken.has(m.ID):
 		return m, uninteresting("a click that was taken before")
+	case late > young && m.Card == "": // the answer takes the place of the page and its buttons
+		return m, refuseAloud("a click that comes late", "That click reached me too late, so nothing was done. Open this page again and press there.")
 	case late > young:
 		return m, refuseAloud("a click that comes late", "That click reached me too late, so nothing was done. Press again.")
 	}

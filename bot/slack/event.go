@@ -50,13 +50,10 @@ func (in *intake) homeOpened(ev object) (bot.Message, error) {
 	}
 	at, _, err := in.timely(ev.text("event_ts"))
 	if err != nil {
-		return bot.Message{}, err
+		return m, err
 	}
 	m.At = at
-	if err := in.may(user); err != nil {
-		return bot.Message{}, err // nobody pressed anything; the page says nothing
-	}
-	return m, nil
+	return m, in.may(user)
 }
 
 // stopped is the Stop button that Slack itself shows beside a stream.

@@ -24,6 +24,7 @@ type intake struct {
 	ledger       *ledger
 	handle       func(context.Context, bot.Message) error
 	post         func(context.Context, bot.Place, bot.Text) (string, error)
+	draw         func(ctx context.Context, person string, t bot.Text) error // somebody's page
 	log          *slog.Logger
 	pace         pace
 	stale        chan struct{} // asks for a look at the channel now; capacity 1
@@ -117,6 +118,14 @@ func (in *intake) tell(e envelope, o object, m bot.Message, say string, told fun
 	case say == "":
 	case e.Type == "slash_commands":
 		answer, _ = json.Marshal(whisper(say))
+	case m.Home || e.Type == "interactive" && m.Card == "": // the page has no response_url; what it shows must not look current
+		if in.people.listed(m.From.ID) {
+			in.behind(func(ctx context.Context) {
+				if err := in.draw(ctx, m.From.ID, bot.Text{Body: say}); err != nil {
+					in.log.WarnContext(ctx, "a refusal was not drawn", "err", err)
+				}
+			})
+		}
 	case e.Type == "interactive":
 		in.behind(func(ctx context.Context) { in.respond(ctx, o.text("response_url"), say) })
 	case in.people.listed(m.From.ID) && in.refusals.allow(m.From.ID, time.Now()): // strangers could make us talk

@@ -120,6 +120,6 @@ func (c *Chat) intake(ctx context.Context, handle func(context.Context, bot.Mess
 	return &intake{
 		home: c.home, web: c.web, people: c.people, channelState: c.state, clock: c.web.clock, ledger: &ledger{},
 		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: make(chan struct{}, 1),
-		handle: handle, post: c.Post, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, pace: c.pace, log: c.opt.Log, ctx: ctx,
+		handle: handle, post: c.Post, draw: c.Home, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, pace: c.pace, log: c.opt.Log, ctx: ctx,
 	}
 }

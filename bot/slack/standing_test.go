@@ -57,6 +57,18 @@ func TestACommandIsRefusedInWordsThatOneSees(t *testing.T) {
 			payload: typedCommand(), before: func(in *intake) { in.channelState.is = shared },
 			want: "Nothing was done: this channel is shared with another workspace, or is about to be, and I act in none that is.",
 		},
+		"an archived channel": {
+			payload: typedCommand(), before: func(in *intake) { in.channelState.is = archived },
+			want: "Nothing was done: my channel is archived. Unarchive it.",
+		},
+		"a channel that the bot is out of": {
+			payload: typedCommand(), before: func(in *intake) { in.channelState.is = absent },
+			want: "Nothing was done: I am not in my channel any more. Type /invite @bgbot there.",
+		},
+		"a private channel that the bot is out of": {
+			payload: typedCommand(), before: func(in *intake) { in.channelState.is = missing },
+			want: "Nothing was done: I am not in my channel any more. Type /invite @bgbot there.",
+		},
 		"a channel that Slack does not tell of any more": {
 			payload: typedCommand(), before: func(in *intake) { in.channelState.at = time.Now().Add(-31 * time.Minute) },
 			want: "Nothing was done: I have to check now and then that nobody else can write here, and Slack has not answered that for 31 min. I keep asking; use `bgbot console` until then.",
