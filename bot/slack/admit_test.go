@@ -243,7 +243,7 @@ func TestWhatActs(t *testing.T) {
 			if m.ID == "" || time.Since(m.At) > young { // tests wait for their turn
 				t.Errorf("ID %q, at %s", m.ID, m.At)
 			}
-			want.ID, want.At = m.ID, m.At
+			want.ID, want.At, want.Opens = m.ID, m.At, m.Place.Thread == m.ID
 			if m != want {
 				t.Errorf("got  %+v\nwant %+v", m, want)
 			}

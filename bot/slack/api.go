@@ -15,15 +15,19 @@ import (
 	"bgbot/bot"
 )
 
-// newClient speaks to the Web API at base, or at Slack itself when base is empty. slack-go's own client has no time limit
-// (measured: a black hole hangs for ever) and concatenates base and method, hence the slash. Its retries stay off: they
-// know no shared budget and can post twice.
-func newClient(token, base string) *slackgo.Client {
+// silent is how long a host may be silent: slack-go's own client has no limit, and a black hole would hang for ever
+// (measured).
+const silent = 10 * time.Second
+
+// newClient speaks to the Web API at base, or at Slack itself when base is empty; slack-go concatenates base and method,
+// hence the slash. Its retries stay off: they know no shared budget and can post twice.
+func newClient(token, base string, limits *silence, patience time.Duration) *slackgo.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext
 	transport.TLSHandshakeTimeout = 5 * time.Second
-	transport.ResponseHeaderTimeout = 10 * time.Second
-	options := []slackgo.Option{slackgo.OptionHTTPClient(&http.Client{Transport: lean{transport}, Timeout: 30 * time.Second})}
+	transport.ResponseHeaderTimeout = patience
+	client := &http.Client{Transport: lean{gate{transport, limits}}, Timeout: 3 * patience, CheckRedirect: stayHere}
+	options := []slackgo.Option{slackgo.OptionHTTPClient(client)}
 	if base != "" {
 		options = append(options, slackgo.OptionAPIURL(strings.TrimRight(base, "/")+"/"))
 	}
@@ -78,6 +82,9 @@ func classify(call string, err error) error {
 // limited finds the shapes of a rate limit: 429 with Retry-After, without it, with a Retry-After that is no number (slack-go
 // then returns the bare parse error), and 200 with a code.
 func limited(err error) (after time.Duration, busy bool) {
+	if busy, ok := errors.AsType[*bot.Busy](err); ok { // we did not even ask
+		return busy.After, true
+	}
 	if limit, ok := errors.AsType[*slackgo.RateLimitedError](err); ok {
 		return max(limit.RetryAfter, time.Second), true
 	}

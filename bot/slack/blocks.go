@@ -31,6 +31,9 @@ func messages(t bot.Text, halved int) []message {
 		if strings.TrimSpace(part) == "" {
 			part = "…" // Slack takes no empty message
 		}
+		if i > 0 {
+			part = continued(t.Body, part)
+		}
 		m := message{text: fallback(part), blocks: []slackgo.Block{slackgo.NewMarkdownBlock("", part)}}
 		if i == len(parts)-1 {
 			m.blocks = append(m.blocks, buttons(t.Choices)...)
@@ -38,6 +41,19 @@ func messages(t bot.Text, halved int) []message {
 		all = append(all, m)
 	}
 	return all
+}
+
+// continued is a further part of body, with a mark in front: without it a part could begin as if the bot had begun to say
+// something, and what an agent says, others may have had it say. The mark stands alone before what must begin its line.
+func continued(body, part string) string {
+	mark := "⋯"
+	if strings.HasPrefix(body, "🤖") {
+		mark = "🤖 ⋯"
+	}
+	if first, _, _ := strings.Cut(part, "\n"); starts(first) || strings.HasPrefix(first, "    ") || strings.ContainsAny(first, "|>\t") {
+		return mark + "\n\n" + part
+	}
+	return mark + " " + part
 }
 
 // options are m in a call. parse, link_names and unfurling are said each time: with blocks Slack's defaults differ, and

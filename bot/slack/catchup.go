@@ -96,7 +96,7 @@ func (in *intake) catchUp(ctx context.Context) {
 		in.gaps.close(r.upTo)
 		text := recovered(r.away, r.found, !r.cut)
 		if alarmed && text == "" {
-			text = "I can read back again what was said here; nothing was missed."
+			text = "I can read again what was said here while I was away."
 		}
 		if text != "" {
 			in.notice(ctx, "recovered/"+stamp(time.Now()), text)

@@ -52,7 +52,7 @@ func (in *intake) click(o object) (bot.Message, error) {
 	case late > young && m.Card == "": // the answer takes the place of the page and its buttons
 		return m, refuseAloud("a click that comes late", "That click reached me too late, so nothing was done. Open this page again and press there.")
 	case late > young:
-		return m, refuseAloud("a click that comes late", "That click reached me too late, so nothing was done. Press again.")
+		return m, refuseAloud("a click that comes late", "That click reached me late, and I run no late clicks. Look here whether it has been done; if not, press again.")
 	}
 	m.Name, m.Click, m.At = in.people.name(m.From.ID), action.text("value"), at
 	return m, in.may(m.From.ID)

@@ -3,6 +3,9 @@ package slack
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
+	"sync"
 	"time"
 
 	"bgbot/bot"
@@ -86,19 +89,85 @@ func (in *intake) joined(ev object) (bot.Message, error) {
 		return bot.Message{}, refuse("nobody joined")
 	}
 	in.look() // they may be the first from elsewhere
-	in.behind(func(ctx context.Context) { in.announce(ctx, user, ev) })
+	if in.arrivals.add(user, time.Now()) {
+		in.wg.Go(in.announce)
+	}
 	return bot.Message{}, nil
 }
 
-// announce names a stranger. Who they are is asked behind the acknowledgement: the warning does not hang on the answer.
-func (in *intake) announce(ctx context.Context, user string, ev object) {
-	what := ""
-	r, err := in.people.read(ctx, user)
-	if err == nil && r.barred != "" {
-		what = " Their account " + r.barred + "."
+// arrivals are strangers who came into the channel. Whoever comes and goes must not make us talk: each is announced once
+// an hour, and those who come soon after one another together.
+type arrivals struct {
+	mu      sync.Mutex           // guards what follows
+	told    map[string]time.Time // and who waits to be
+	waiting []string
+	telling bool
+}
+
+const (
+	arrivalAgain = time.Hour
+	namedAtMost  = 5 // in one announcement
+)
+
+// add notes somebody; begin says that nobody is announcing yet.
+func (a *arrivals) add(user string, now time.Time) (begin bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.told, func(_ string, at time.Time) bool { return now.Sub(at) > arrivalAgain })
+	if _, known := a.told[user]; known {
+		return false
 	}
-	text := fmt.Sprintf("⚠️ %s (%s) joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them.%s", in.people.name(user), user, what)
-	in.notice(ctx, "joined/"+user+"/"+ev.text("event_ts"), text)
+	if a.told == nil {
+		a.told = map[string]time.Time{}
+	}
+	a.told[user] = now
+	a.waiting = append(a.waiting, user)
+	begin, a.telling = !a.telling, true
+	return begin
+}
+
+// next are those who wait; if there are none, announcing has ended.
+func (a *arrivals) next() (users []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	users, a.waiting = a.waiting, nil
+	a.telling = len(users) > 0
+	return users
+}
+
+// announce names strangers, until there are no more. Who they are is asked behind the acknowledgement: the warning does
+// not hang on the answer.
+func (in *intake) announce() {
+	for users := in.arrivals.next(); len(users) > 0; users = in.arrivals.next() {
+		ctx, cancel := context.WithTimeout(in.ctx, httpLimit)
+		var named []string
+		for _, user := range users[:min(len(users), namedAtMost)] {
+			named = append(named, in.stranger(ctx, user))
+		}
+		who, what := named[0], "they are not on the allowlist (auth.slack), so I do nothing for them."
+		if n := len(users); n > 1 {
+			who = fmt.Sprintf("%d people (%s", n, strings.Join(named, ", "))
+			if n > namedAtMost {
+				who += ", …"
+			}
+			who += ")"
+		}
+		in.notice(ctx, "joined/"+users[0]+"/"+stamp(time.Now()), "⚠️ "+who+" joined this channel and can read everything here; "+what)
+		cancel()
+		if !wait(in.ctx, in.pace.merge, nil) {
+			return
+		}
+	}
+}
+
+// stranger is how somebody is named: their name is what they like it to be.
+func (in *intake) stranger(ctx context.Context, user string) string {
+	r, err := in.people.read(ctx, user)
+	is := bot.Plain(in.people.name(user), 40) + " (" + user
+	if err == nil && r.barred != "" {
+		is += ", whose account " + r.barred
+	}
+	return is + ")"
 }
 
 // rateLimited is Slack keeping events from us.

@@ -72,20 +72,22 @@ func TestAWorkspaceWithoutHomeTabSaysWhereToSwitchItOn(t *testing.T) {
 func TestMarkdownInTheOlderDialect(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"# The **disk** is full #":          "*The disk is full*",
-		"**a** and __b__ and *c* and _d_":   "*a* and *b* and _c_ and _d_",
-		"~~old~~ 2*3*4":                     "~old~ 2*3*4",
-		`\*not\* \_this\_ a\_b`:             "*" + joiner + "not*" + joiner + " _" + joiner + "this_" + joiner + " a_" + joiner + "b",
-		"[the log](https://a.example/?a&b)": "<https://a.example/?a&amp;b|the log>",
-		"[x](javascript:alert(1))":          "[x](javascript:alert(1))",
-		"[<!here>](https://a.example)":      "<https://a.example|&lt;!here&gt;>",
-		"> quoted <@U1>":                    "> quoted &lt;@U1&gt;",
-		"1. one\n2. two":                    "1. one\n2. two",
-		"- a\n  - b":                        "• a\n  • b",
-		"`a <b> & *c*`":                     "`a &lt;b&gt; &amp; *c*`",
-		"```sh\nls <x> && **y**\n```":       "```\nls &lt;x&gt; &amp;&amp; **y**\n```",
-		"&lt;!here&gt; &amp;lt;":            "&lt;!here&gt; &amp;lt;",
-		"<https://evil.example|your bank>":  "&lt;https://evil.example|your bank&gt;",
+		"# The **disk** is full #":            "*The disk is full*",
+		"**a** and __b__ and *c* and _d_":     "*a* and *b* and _c_ and _d_",
+		"~~old~~ 2*3*4":                       "~old~ 2*3*4",
+		`\*not\* \_this\_ a\_b`:               "*" + joiner + "not*" + joiner + " _" + joiner + "this_" + joiner + " a_" + joiner + "b",
+		"[the log](https://a.example/?a&b)":   "<https://a.example/?a&amp;b|the log>",
+		"[pve.local](https://evil.example)":   "pve.local (https://evil.example)",
+		"![i](https://evil.example/leak?k=1)": "i (https://evil.example/leak?k=1)",
+		"[x](javascript:alert(1))":            "[x](javascript:alert(1))",
+		"[<!here>](https://a.example)":        "<https://a.example|&lt;!here&gt;>",
+		"> quoted <@U1>":                      "> quoted &lt;@U1&gt;",
+		"1. one\n2. two":                      "1. one\n2. two",
+		"- a\n  - b":                          "• a\n  • b",
+		"`a <b> & *c*`":                       "`a &lt;b&gt; &amp; *c*`",
+		"```sh\nls <x> && **y**\n```":         "```\nls &lt;x&gt; &amp;&amp; **y**\n```",
+		"&lt;!here&gt; &amp;lt;":              "&lt;!here&gt; &amp;lt;",
+		"<https://evil.example|your bank>":    "&lt;https://evil.example|your bank&gt;",
 	} {
 		if got := mrkdwn(in); got != want {
 			t.Errorf("%q\n got %q\nwant %q", in, got, want)

@@ -34,6 +34,7 @@ type intake struct {
 	setCursor    func(ctx context.Context, key, value string)
 	taken        recent // commands and clicks that the core has, for their late second deliveries
 	refusals     refusals
+	arrivals     arrivals
 
 	ctx context.Context // of what happens behind an acknowledgement
 	wg  sync.WaitGroup  // everything that happens there

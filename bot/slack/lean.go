@@ -47,6 +47,7 @@ func slim(body []byte) []byte {
 	delete(answer, "view")
 	var messages []struct {
 		TS       json.RawMessage `json:"ts"`
+		BotID    json.RawMessage `json:"bot_id,omitempty"`
 		Metadata json.RawMessage `json:"metadata,omitempty"`
 		Files    []struct {
 			ID json.RawMessage `json:"id"`

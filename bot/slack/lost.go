@@ -25,7 +25,8 @@ func mark(key string) slackgo.SlackMetadata {
 func (s *sender) find(ctx context.Context, p bot.Place, key string, t *try) error {
 	want := mark(key).EventPayload["key"]
 	ts, err := s.look(ctx, p, t.lost, t.since, func(m slackgo.Message) bool {
-		return m.Metadata.EventType == markType && m.Metadata.EventPayload["key"] == want
+		return m.BotID == s.bot && m.Metadata.EventType == markType && // any app can write the same metadata
+			m.Metadata.EventPayload["key"] == want
 	})
 	if err != nil {
 		return err

@@ -175,6 +175,20 @@ func prose(b *strings.Builder, text, rest string) {
 				continue
 			}
 			b.WriteString("&lt;")
+		case '[', '!':
+			if c == '[' && fresh(b.String()) && definition.MatchString(text[i:]) {
+				b.WriteByte('\\') // a link whose target stands elsewhere
+			}
+			if n := anchor(b, text[i:]); n > 0 {
+				i += n - 1
+				continue
+			}
+			b.WriteByte(c)
+		case ']':
+			b.WriteByte(c)
+			if i+1 < len(text) && (text[i+1] == '(' || text[i+1] == '[') {
+				b.WriteByte(' ') // no link that was understood
+			}
 		case '@':
 			b.WriteByte(c)
 			if everybody.MatchString(text[i:]) {
@@ -189,6 +203,11 @@ func prose(b *strings.Builder, text, rest string) {
 			b.WriteByte(c)
 		}
 	}
+}
+
+// fresh says that done ends where a line begins, but for what may stand before a paragraph.
+func fresh(done string) bool {
+	return strings.Trim(done[strings.LastIndexByte(done, '\n')+1:], " \t>") == ""
 }
 
 // escaped writes a backslash escape and returns its length. "\<" would become "\&lt;", which is an escaped "&" (6.1 of the

@@ -56,7 +56,13 @@ func slanted(text string) string {
 	text = strong.ReplaceAllString(text, boldMark+"$1$2"+boldMark)
 	text = emphasis.ReplaceAllString(text, "${1}_${2}_$3")
 	text = strike.ReplaceAllString(text, "~$1~")
-	text = href.ReplaceAllString(text, "<$2|$1>")
+	text = href.ReplaceAllStringFunc(text, func(s string) string {
+		m := href.FindStringSubmatch(s)
+		if s[0] == '!' || misleads(m[1], html.UnescapeString(m[2])) {
+			return strings.TrimSpace(m[1] + " (" + m[2] + ")")
+		}
+		return "<" + m[2] + "|" + m[1] + ">"
+	})
 	text = strings.ReplaceAll(text, boldMark, "*")
 	for _, s := range kept {
 		if strings.ContainsAny(s, "*_~`") {

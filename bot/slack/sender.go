@@ -19,12 +19,15 @@ import (
 // post that takes several calls remembers under its Key how far it came, so that the core's next try goes on from there.
 type sender struct {
 	api     *slackgo.Client
+	bot     string // who we are as an author
 	channel string // the only one that anything is said in
 	log     *slog.Logger
 	settle  time.Duration // how long Slack may still be working on a call whose answer was lost
+	gap     time.Duration // between two posts, also of the parts of one message
 
 	mu     sync.Mutex // guards what follows
 	tries  map[string]*try
+	posted time.Time       // last
 	newest string          // the latest message id that Slack has given us: its clock, not ours
 	alive  map[string]bool // threads that have replies
 	mute   bool            // the workspace has no status line
@@ -42,7 +45,7 @@ type try struct {
 
 func newSender(api *slackgo.Client, channel string, log *slog.Logger) *sender {
 	return &sender{
-		api: api, channel: channel, log: log, settle: 2 * time.Second,
+		api: api, channel: channel, log: log, settle: 2 * time.Second, gap: bot.SlowLimits.PostGap,
 		tries: map[string]*try{}, alive: map[string]bool{},
 	}
 }
@@ -178,6 +181,9 @@ func (s *sender) put(ctx context.Context, p bot.Place, key string, m message) er
 	if t.since == "" {
 		t.since = s.latest()
 	}
+	if err := s.space(ctx); err != nil {
+		return err
+	}
 	options := m.options(slackgo.MsgOptionMetadata(mark(key)))
 	if p.Thread != "" {
 		options = append(options, slackgo.MsgOptionTS(p.Thread))
@@ -194,6 +200,21 @@ func (s *sender) put(ctx context.Context, p bot.Place, key string, m message) er
 	}
 	t.ts = ts
 	s.saw(p, ts)
+	return nil
+}
+
+// space waits until another post may go out.
+func (s *sender) space(ctx context.Context) error {
+	s.mu.Lock()
+	at := time.Now()
+	if due := s.posted.Add(s.gap); due.After(at) {
+		at = due
+	}
+	s.posted = at
+	s.mu.Unlock()
+	if at := time.Until(at); at > 0 {
+		return pauseFor(ctx, at)
+	}
 	return nil
 }
 

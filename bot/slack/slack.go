@@ -49,6 +49,7 @@ type pace struct {
 	grace     time.Duration // for what is on its way when it is read back
 	keep      time.Duration // how often the ledger is kept when it has changed
 	alive     time.Duration // how exactly a later process knows when this one was connected
+	merge     time.Duration // between two announcements of who came
 	most      int           // messages of one conversation that are read back; of what was said before the mark, a tenth
 	link      linkTiming
 }
@@ -56,7 +57,7 @@ type pace struct {
 var slackPace = pace{
 	look: 4 * time.Minute, lookAgain: 30 * time.Second, lookGap: 2 * time.Second,
 	readBack: 90 * time.Second, grace: 10 * time.Second, keep: time.Second, alive: time.Minute,
-	most: 20_000,
+	merge: time.Minute, most: 20_000,
 }
 
 // httpLimit is how long one call to the Web API may take; slack-go's own client has no limit, and a black hole would

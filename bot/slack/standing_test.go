@@ -3,6 +3,7 @@ package slack
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -127,7 +128,7 @@ func TestALateClickIsRefusedToThePersonAlone(t *testing.T) {
 	if len(r.got) > 0 || len(calls) != 1 {
 		t.Fatalf("the core got %+v, Slack %+v", r.got, calls)
 	}
-	const want = `{"replace_original":false,"response_type":"ephemeral","text":"That click reached me too late, so nothing was done. Press again."}`
+	const want = `{"replace_original":false,"response_type":"ephemeral","text":"That click reached me late, and I run no late clicks. Look here whether it has been done; if not, press again."}`
 	if got := calls[0].Args["body"]; got != want {
 		t.Errorf("got %s", got)
 	}
@@ -184,13 +185,52 @@ func TestAStrangerInTheChannelIsAnnounced(t *testing.T) {
 	s := newScene(t)
 	s.AddUser(slacktest.User{ID: "U0GUEST", Name: "visitor", Restricted: true})
 	s.run(nil)
-	for _, id := range []string{stranger, "U0GUEST"} {
-		if _, err := s.Join(s.Channel(), id); err != nil {
+	for _, c := range []struct{ id, who string }{
+		{stranger, "stranger (U0STRANGER)"},
+		{"U0GUEST", "visitor (U0GUEST, whose account is a guest's (is_restricted))"},
+	} {
+		if _, err := s.Join(s.Channel(), c.id); err != nil {
+			t.Fatal(err)
+		}
+		s.notes("⚠️ " + c.who + " joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them.")
+	}
+}
+
+// A name is what its owner likes it to be, and who comes and goes does not make the bot talk.
+func TestStrangersCannotSpeakThroughTheirNames(t *testing.T) {
+	t.Parallel()
+	in, r := newIntake(t)
+	in.pace.merge = time.Millisecond
+	in.people.names[stranger] = "[✅ devvm is back](https://evil.example/x) **now** ![p](https://evil.example/p)"
+	join := func(user string) {
+		event := wrap(fields{"type": "member_joined_channel", "user": user, "channel": ourChannel, "event_ts": ago(0)})
+		if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: event.raw()}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.notes("⚠️ stranger (U0STRANGER) joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them.")
-	s.notes("⚠️ visitor (U0GUEST) joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them. Their account is a guest's (is_restricted).")
+	for range 20 {
+		join(stranger)
+	}
+	in.wg.Wait()
+	const want = `⚠️ \[✅ devvm is back\](https://evil.example/… (U0STRANGER) joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them.`
+	if len(r.got) != 1 || r.got[0].Notice != want {
+		t.Errorf("it said %+v", r.got)
+	}
+	if !in.arrivals.add(stranger, time.Now().Add(2*arrivalAgain)) {
+		t.Error("nobody is ever announced again")
+	}
+	in.arrivals.next()
+	in.arrivals.next()
+	r.got = nil
+	in.arrivals.mu.Lock() // a crowd comes before the first of them is announced
+	for i := range 7 {
+		in.arrivals.waiting = append(in.arrivals.waiting, fmt.Sprintf("U00%d", i))
+	}
+	in.arrivals.mu.Unlock()
+	in.announce()
+	if len(r.got) != 1 || !strings.HasPrefix(r.got[0].Notice, "⚠️ 7 people (U000 (U000), U001 (U001), U002 (U002), U003 (U003), U004 (U004), …) joined this channel") {
+		t.Errorf("it said %+v", r.got)
+	}
 }
 
 // Somebody shares the channel: nobody acts, everybody reads why. When it is ours alone again, what was said meanwhile
@@ -279,11 +319,17 @@ func TestAPersonIsTakenAsSoonAsSlackTellsOfThem(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	mend := s.Inject(slacktest.Fault{Methods: []string{"users.info"}, Kind: slacktest.HTML502})
-	s.run(func(p *pace) { p.readBack = 10 * time.Millisecond })
+	r := s.run(func(p *pace) { p.readBack = 10 * time.Millisecond })
 	s.says(operator, "", "vm status")
+	s.until("a refusal", func() bool { return len(s.Ephemerals(operator)) > 0 })
 	mend()
-	if m := s.hears("vm status"); !m.Missed {
-		t.Errorf("got %+v", m)
+	s.until("knowing them", func() bool { return r.people.bar(operator) == nil })
+	s.says(operator, "", "vm status, please")
+	s.hears("vm status, please")
+	calls := len(s.Calls("conversations.history"))
+	s.until("reading back", func() bool { return len(s.Calls("conversations.history")) > calls+2 })
+	if got := s.texts(); len(got) != 1 { // they were told to say it again, and have
+		t.Errorf("the core has %q", got)
 	}
 }
 

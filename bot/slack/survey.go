@@ -54,9 +54,10 @@ func newSurvey(opt Options) *survey {
 }
 
 func (s *survey) chat() *Chat {
-	out := newSender(newClient(s.opt.BotToken, s.opt.APIURL), s.opt.Channel, s.opt.Log)
+	out := newSender(newClient(s.opt.BotToken, s.opt.APIURL, s.web.silence, silent), s.opt.Channel, s.opt.Log)
 	h := s.home
 	h.app = s.appID
+	out.bot = h.bot
 	return &Chat{sender: out, opt: s.opt, home: h, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
 }
 

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"bgbot/bot"
@@ -28,38 +27,10 @@ type web struct {
 	longest int64 // how much of an answer is read, in bytes
 }
 
-// silence is what Slack's rate limits say, whoever met them: the sender and [web] ask some of the same methods.
-type silence struct {
-	mu    sync.Mutex           // guards until
-	until map[string]time.Time // by method: not before this
-}
-
-// busy is the error of a method that may not be called yet, nil if it may.
-func (s *silence) busy(method string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if left := time.Until(s.until[method]); left > 0 {
-		return fmt.Errorf("%s: %w", method, &bot.Busy{After: left})
-	}
-	return nil
-}
-
-// limited notes a rate limit.
-func (s *silence) limited(method string, after time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.until == nil {
-		s.until = map[string]time.Time{}
-	}
-	s.until[method] = time.Now().Add(after)
-}
-
 func newWeb(address, token string) *web {
-	client := &http.Client{
-		Timeout:       httpLimit,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
-	}
-	return &web{url: address, token: token, http: client, clock: &clock{}, silence: &silence{}, longest: 16 << 20}
+	limits := &silence{}
+	client := &http.Client{Timeout: httpLimit, Transport: gate{http.DefaultTransport, limits}, CheckRedirect: stayHere}
+	return &web{url: address, token: token, http: client, clock: &clock{}, silence: limits, longest: 16 << 20}
 }
 
 // webError is Slack's no to a question.
@@ -105,9 +76,6 @@ var errLong = errors.New("the answer is too long, or breaks off")
 
 // ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass.
 func (w *web) ask(ctx context.Context, method string, args url.Values) (object, http.Header, error) {
-	if err := w.silence.busy(method); err != nil {
-		return nil, nil, err
-	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+method, strings.NewReader(args.Encode()))
 	if err != nil {
 		return nil, nil, err

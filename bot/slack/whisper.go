@@ -14,10 +14,7 @@ func (s *sender) whisper(ctx context.Context, p bot.Place, t bot.Text) error {
 	if len(t.Files) > 0 {
 		s.log.WarnContext(ctx, "files of a message for one person are left out: everybody would see them")
 	}
-	thread, err := s.hears(ctx, p)
-	if err != nil {
-		return err
-	}
+	thread := s.hears(ctx, p)
 	whole := s.try(t.Key)
 	all := messages(t, whole.halved)
 	for i := 0; i < len(all); i++ {
@@ -52,24 +49,21 @@ func (s *sender) whisper(ctx context.Context, p bot.Place, t bot.Text) error {
 }
 
 // hears is the thread to whisper in. Slack shows an ephemeral message only in a thread that has replies (docs); whoever
-// has just begun one would see nothing, so theirs goes into the channel.
-func (s *sender) hears(ctx context.Context, p bot.Place) (thread string, err error) {
+// has just begun one would see nothing, so theirs goes into the channel, and so it does where nobody can look just now.
+func (s *sender) hears(ctx context.Context, p bot.Place) (thread string) {
 	if p.Thread == "" {
-		return "", nil
+		return ""
 	}
 	s.mu.Lock()
 	alive := s.alive[p.Thread]
 	s.mu.Unlock()
 	if alive {
-		return p.Thread, nil
+		return p.Thread
 	}
 	found, _, _, err := s.api.GetConversationRepliesContext(ctx, &slackgo.GetConversationRepliesParameters{ChannelID: s.channel, Timestamp: p.Thread, Limit: 2})
-	if _, busy := limited(err); busy {
-		return "", classify("conversations.replies", err)
-	}
 	if err != nil || len(found) < 2 {
-		return "", nil //nolint:nilerr // where nobody can look, the channel is where it is seen for certain
+		return ""
 	}
 	s.saw(p, "")
-	return p.Thread, nil
+	return p.Thread
 }

@@ -1,0 +1,63 @@
+package slack
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"path"
+	"sync"
+	"time"
+
+	"bgbot/bot"
+)
+
+// silence is what Slack's rate limits say, whoever met them: the sender and [web] ask some of the same methods.
+type silence struct {
+	mu    sync.Mutex           // guards until
+	until map[string]time.Time // by method: not before this
+}
+
+// busy is the error of a method that may not be called yet, nil if it may.
+func (s *silence) busy(method string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := time.Until(s.until[method]); left > 0 {
+		return fmt.Errorf("%s: %w", method, &bot.Busy{After: left})
+	}
+	return nil
+}
+
+// limited notes a rate limit.
+func (s *silence) limited(method string, after time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.until == nil {
+		s.until = map[string]time.Time{}
+	}
+	s.until[method] = time.Now().Add(after)
+}
+
+// gate is a transport that asks nothing inside a Retry-After, whoever wants to know; a person's refusal is no exception.
+type gate struct {
+	http.RoundTripper
+	limits *silence
+}
+
+// RoundTrip is one call; its error is a [bot.Busy] when it was not made.
+func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
+	method := path.Base(req.URL.Path)
+	if err := g.limits.busy(method); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	resp, err := g.RoundTripper.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+		g.limits.limited(method, cmp.Or(retryAfterOf(resp), noHeader))
+	}
+	return resp, err
+}
+
+// stayHere follows no redirect: the token, or what an address that is a secret is good for, goes nowhere else.
+func stayHere(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
