@@ -64,6 +64,7 @@ func startService(t testing.TB) *service {
 		t.Fatal(err)
 	}
 	chat.pace.keep, chat.pace.readBack, chat.pace.grace, chat.pace.link = 50*time.Millisecond, time.Second, 200*time.Millisecond, stormy
+	chat.gap = 0
 	core := coreFor(t, unhurried{chat}, db, quiet)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
