@@ -85,7 +85,7 @@ func (a *agentServer) answer(ask question, unread map[int][]byte) (any, error) {
 		delete(unread, args.Handle)
 		return struct{}{}, nil
 	default:
-		return nil, errors.New("The command " + ask.Execute + " has not been found") //nolint:staticcheck // the agent's words
+		return nil, errors.New("The command " + ask.Execute + " has not been found")
 	}
 }
 

@@ -82,7 +82,7 @@ func (s *state) gateCommand(key string) []string {
 // without SSH_ORIGINAL_COMMAND, and the gate rejects that.
 func (h *host) forced(_ context.Context, l *login) ending {
 	argv := h.state.gateCommand(l.who)
-	cmd := exec.CommandContext(h.kill, argv[0], argv[1:]...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(h.kill, argv[0], argv[1:]...)
 	remote, local := hostPort(l.conn.RemoteAddr()), hostPort(l.conn.LocalAddr())
 	cmd.Env = []string{"USER=root", "HOME=/root", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "SSH_CONNECTION=" + remote + " " + local}
 	if l.kind == "exec" {

@@ -67,7 +67,7 @@ func (m *machine) up() error {
 	if err := m.startSSHD(ctx); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, m.bin("qm"), "start", strconv.Itoa(vmid)) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, m.bin("qm"), "start", strconv.Itoa(vmid))
 	cmd.Env = hostEnv
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("qm start: %w: %s", err, strings.TrimSpace(string(out)))

@@ -61,7 +61,7 @@ func isVM(s *state, vm, pid int) bool {
 func (p *vmProcess) dead(limit time.Duration) bool {
 	end := time.Now().Add(limit)
 	for {
-		poll := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}} //nolint:gosec // a file descriptor
+		poll := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(poll, int(max(0, time.Until(end)).Milliseconds()))
 		if errors.Is(err, unix.EINTR) {
 			continue

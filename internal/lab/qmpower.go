@@ -64,7 +64,7 @@ func (q *qm) spawn(ctx context.Context, c config) error {
 		args = append(args, "-nonsense")
 	}
 	// It must outlive qm, so no context may end it, and a session of its own keeps signals for qm away from it.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), q.bin("qemu-system-x86_64"), args...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), q.bin("qemu-system-x86_64"), args...)
 	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = []*os.File{theirs}, logfile, logfile
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "TMPDIR=" + q.path("run")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

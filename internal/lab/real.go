@@ -94,7 +94,7 @@ func (l *Lab) startMachine(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = ready.Close() }()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), l.state.bin("lab-host")) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), l.state.bin("lab-host"))
 	var said bytes.Buffer
 	cmd.Stderr, cmd.ExtraFiles, cmd.Env = &said, []*os.File{theirs}, hostEnv
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ^C at the terminal is for the drill, which then ends it

@@ -63,12 +63,12 @@ func hostUser() (string, error) {
 
 func (m *machine) startSSHD(ctx context.Context) error {
 	if os.Geteuid() == 0 { // for the separation of privileges; a container has not run the service's set-up
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // as Debian has it
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			return err
 		}
 	}
 	// All paths are absolute, because sshd executes itself anew for each connection. No context ends it: down does.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), m.SSHD, "-D", "-f", m.path("conf", "sshd_config"), "-E", m.path("log", "sshd.log")) //nolint:gosec // the system's sshd
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), m.SSHD, "-D", "-f", m.path("conf", "sshd_config"), "-E", m.path("log", "sshd.log"))
 	cmd.Env = hostEnv
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

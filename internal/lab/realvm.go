@@ -65,7 +65,7 @@ func (q *qm) spawnReal(ctx context.Context, c config) error {
 	if q.scopeBusy() {
 		return errors.New("timeout waiting on systemd")
 	}
-	cmd := exec.CommandContext(ctx, q.QEMU, q.realArgs(c)...) //nolint:gosec // the system's QEMU
+	cmd := exec.CommandContext(ctx, q.QEMU, q.realArgs(c)...)
 	cmd.Env = hostEnv
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()

@@ -55,7 +55,7 @@ func (s *state) bin(name string) string { return s.path("bin", name) }
 
 // fault tells whether the named misbehaviour is asked for.
 func (s *state) fault(name string) bool {
-	_, err := os.Stat(s.path("fault", name)) //nolint:gosec // in our own lab
+	_, err := os.Stat(s.path("fault", name))
 	return err == nil
 }
 
@@ -201,7 +201,7 @@ func ownerAlive(s *state) bool {
 }
 
 func flockOwner(s *state, how int) error {
-	f, err := os.Open(s.path("owner")) //nolint:gosec // in our own lab
+	f, err := os.Open(s.path("owner"))
 	if err != nil {
 		return err
 	}

@@ -185,5 +185,5 @@ func (s *session) exec(ctx context.Context, args []string) error {
 	if code == 0 {
 		return nil
 	}
-	return interp.ExitStatus(uint8(code)) //nolint:gosec // exit codes of our own programs
+	return interp.ExitStatus(uint8(code))
 }

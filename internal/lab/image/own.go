@@ -79,7 +79,7 @@ func Disk(ctx context.Context, path string) error {
 	defer func() { _ = os.RemoveAll(content) }()
 	var made []error
 	for _, dir := range []string{"lib/t3-serve/www", "lib/containerd", "log/t3-serve", "tmp", "cache"} {
-		made = append(made, os.MkdirAll(filepath.Join(content, dir), 0o755)) //nolint:gosec // of the guest
+		made = append(made, os.MkdirAll(filepath.Join(content, dir), 0o755))
 	}
 	inside, err := fs.Sub(disk, "disk")
 	if err = errors.Join(append(made, err)...); err != nil {
@@ -88,7 +88,7 @@ func Disk(ctx context.Context, path string) error {
 	if err := os.CopyFS(content, inside); err != nil {
 		return err
 	}
-	file, err := os.Create(path) //nolint:gosec // in the lab's folder
+	file, err := os.Create(path)
 	if err == nil {
 		err = errors.Join(file.Truncate(diskSize), file.Close())
 	}
@@ -96,7 +96,7 @@ func Disk(ctx context.Context, path string) error {
 		return err
 	}
 	// A small journal, and no blocks kept for root, who is everybody in the guest.
-	cmd := exec.CommandContext(ctx, findProgram("/usr/sbin/mkfs.ext4"), "-q", "-F", "-m", "0", "-J", "size=4", "-E", "root_owner=0:0", "-d", content, path) //nolint:gosec // in the lab's folder
+	cmd := exec.CommandContext(ctx, findProgram("/usr/sbin/mkfs.ext4"), "-q", "-F", "-m", "0", "-J", "size=4", "-E", "root_owner=0:0", "-d", content, path)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, bytes.TrimSpace(out))
 	}
