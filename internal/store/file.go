@@ -66,8 +66,8 @@ func (s *Store) takeLock() error {
 		}
 		holder := make([]byte, 100)
 		n, _ := f.ReadAt(holder, 0)
-		return &Unusable{Message: fmt.Sprintf("store.url: another bgbot (%s) uses %s; stop it, or give this one another path.",
-			strings.TrimSpace(string(holder[:n])), s.path)}
+		by := strings.TrimSpace(string(holder[:n]))
+		return &Unusable{By: by, Message: fmt.Sprintf("store.url: another bgbot (%s) uses %s; stop it, or give this one another path.", by, s.path)}
 	}
 	s.lock = f
 	if err := f.Truncate(0); err == nil {

@@ -20,7 +20,8 @@ import (
 // Unusable is why a store cannot be used as it is; waiting does not mend it. Message is for people and names the mend.
 type Unusable struct {
 	Message string
-	Err     error // may be nil
+	By      string // the process that has it, if that is why
+	Err     error  // may be nil
 }
 
 func (e *Unusable) Error() string {
