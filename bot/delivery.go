@@ -131,7 +131,7 @@ func (d *delivery) try(ctx context.Context, what string, l *lane, t *ticket, sen
 		if _, busy := errors.AsType[*Busy](err); !busy {
 			refused++
 		}
-		if refused > 6 && l.took.Load() > before { // half a minute
+		if refused > 7 && l.took.Load() > before { // some 20 s
 			return errors.Join(errRefused, err)
 		}
 		d.log.WarnContext(ctx, "the chat did not take a message", "what", what, "refused", refused, "again_in", pause, "err", err)
@@ -162,7 +162,7 @@ func final(err error) bool {
 func (d *delivery) pause(l *lane, err error, attempt int) time.Duration {
 	busy, ok := errors.AsType[*Busy](err)
 	if !ok {
-		return min(250*time.Millisecond<<min(attempt, 6), 15*time.Second)
+		return min(250*time.Millisecond<<min(attempt, 5), 5*time.Second) // a chat that comes back is soon noticed
 	}
 	for _, held := range []*lane{&d.posts, &d.asides, &d.edits, &d.pages} {
 		if held == l || !d.limits.Apart {

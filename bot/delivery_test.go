@@ -342,6 +342,30 @@ func TestABusyChatRefusesNothing(t *testing.T) {
 	})
 }
 
+func TestAChatThatComesBackIsNoticedWithinSeconds(t *testing.T) {
+	for _, down := range []time.Duration{20 * time.Second, 10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			s := &service{}
+			s.refuse = func(int, string) error {
+				if time.Since(began) < down {
+					return errors.New("502 bad gateway")
+				}
+				return nil
+			}
+			if _, err := delivers(s).post(t.Context(), place("a"), Text{Body: "a result"}); err != nil {
+				t.Fatal(err)
+			}
+			if late := time.Since(began) - down; late > 5*time.Second+time.Second {
+				t.Errorf("after %s it was said %s late", down, late)
+			}
+			if most := int(down/(5*time.Second)) + 6; s.calls > most {
+				t.Errorf("in %s it was tried %d times, want %d at most", down, s.calls, most)
+			}
+		})
+	}
+}
+
 func TestAnAnswerToOnePersonHoldsUpNobodyAndEnds(t *testing.T) {
 	for name, others := range map[string]error{"the chat refuses only it": nil, "the chat is down": errors.New("502 bad gateway")} {
 		t.Run(name, func(t *testing.T) {

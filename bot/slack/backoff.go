@@ -24,6 +24,19 @@ func (b *backoff) pause() time.Duration {
 	return d*2/3 + rand.N(d*2/3) //nolint:gosec // jitter needs no secrecy
 }
 
+// ease takes back attempts until the next pause is no longer than most, so that a Slack which was away is met soon.
+func (b *backoff) ease(most time.Duration) {
+	for b.tries > 1 && b.least<<min(b.tries-1, 20) > most {
+		b.tries--
+	}
+}
+
+// unreached is an attempt that did not come as far as Slack. Repeating it soon costs nobody anything; what Slack itself
+// answers or ends is repeated ever more slowly.
+type unreached struct{ error }
+
+func (e *unreached) Unwrap() error { return e.error }
+
 // reset follows a socket that stayed healthy.
 func (b *backoff) reset() { b.tries = 0 }
 

@@ -91,6 +91,13 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("pause %d is %s, want about %s", n+1, d, want)
 		}
 	}
+	b.ease(5 * time.Second)
+	for range 3 {
+		if d := b.pause(); d < 2*time.Second || d > 6*time.Second {
+			t.Errorf("while Slack is away it waits for %s", d)
+		}
+		b.ease(5 * time.Second)
+	}
 	b.reset()
 	if d := b.pause(); d != 0 {
 		t.Errorf("after a healthy socket it waits for %s", d)

@@ -134,6 +134,43 @@ func TestTooManyMeansTheLongestPause(t *testing.T) {
 	}
 }
 
+// Slack was down for a while: it is met again soon after it is back, and not asked thousands of times until then.
+func TestASlackThatComesBackIsMetSoon(t *testing.T) {
+	t.Parallel()
+	ticket := func(kind slacktest.FaultKind) func(*rig) func() {
+		return func(r *rig) func() {
+			return r.Inject(slacktest.Fault{Methods: []string{"apps.connections.open"}, Kind: kind})
+		}
+	}
+	for name, fail := range map[string]func(*rig) (mend func()){
+		"no ticket": ticket(slacktest.HTML502),
+		"no answer": ticket(slacktest.Reset),
+		"no socket": func(r *rig) func() {
+			r.SetLink(slacktest.Link{Status: 503})
+			return func() { r.SetLink(slacktest.Link{}) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			timing := quick
+			timing.most, timing.away = time.Hour, 100*time.Millisecond
+			r := newRig(t, briskly(), timing)
+			mend := fail(r)
+			r.start(t)
+			<-time.After(2 * time.Second)
+			if n := len(r.Calls("apps.connections.open")); n < 6 || n > 60 {
+				t.Errorf("%d attempts in two seconds", n)
+			}
+			mend()
+			began := time.Now()
+			r.until(t, "it is connected", func() bool { return len(r.gaps) > 0 })
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("connected %s after Slack was back", took)
+			}
+		})
+	}
+}
+
 func TestAHelloThatNeverComes(t *testing.T) {
 	t.Parallel()
 	timing := quick

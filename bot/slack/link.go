@@ -82,6 +82,7 @@ type linkTiming struct {
 	write   time.Duration // for one write
 	least   time.Duration // first pause between attempts to connect
 	most    time.Duration // longest pause between them, plus or minus a third
+	away    time.Duration // the same while Slack cannot be reached
 	healthy time.Duration // a socket that has lived so long ends the back-off
 	drain   time.Duration // how long a replaced socket is still read; Slack ends it some 10 s after its warning
 	take    time.Duration // for recording one envelope; Slack sends it again after 3 s, but late is better than never
@@ -92,7 +93,7 @@ type linkTiming struct {
 
 var slackTiming = linkTiming{
 	open: 10 * time.Second, ping: 5 * time.Second, dead: 20 * time.Second, frame: time.Minute, write: 5 * time.Second,
-	least: time.Second, most: 45 * time.Second, healthy: time.Minute, drain: 30 * time.Second,
+	least: time.Second, most: 45 * time.Second, away: 5 * time.Second, healthy: time.Minute, drain: 30 * time.Second,
 	take: 10 * time.Second, finish: 3 * time.Second, patient: 2 * time.Minute, ghost: 2 * time.Minute,
 }
 
@@ -156,6 +157,9 @@ func (l *link) stay(ctx context.Context) error {
 			if fatal, ok := errors.AsType[*bot.Fatal](err); ok {
 				return fatal
 			}
+			if _, away := errors.AsType[*unreached](err); away {
+				pace.ease(l.timing.away)
+			}
 			if busy, ok := errors.AsType[*bot.Busy](err); ok {
 				asked = busy.After
 			}
@@ -211,7 +215,7 @@ func (l *link) connect(ctx context.Context) (*socket, error) {
 	}
 	s, err := dialSocket(ctx, u, l.timing)
 	if err != nil {
-		return nil, err
+		return nil, &unreached{err}
 	}
 	l.running.Go(func() { s.serve(func(data []byte) { l.receive(ctx, s, data) }, func() { l.lost(s) }) })
 	timer := time.NewTimer(l.timing.open)

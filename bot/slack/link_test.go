@@ -22,7 +22,7 @@ import (
 // quick is the link's timing for tests: the same proportions, a hundred times faster.
 var quick = linkTiming{
 	open: 2 * time.Second, ping: 50 * time.Millisecond, dead: 600 * time.Millisecond, frame: 2 * time.Second, write: time.Second,
-	least: 10 * time.Millisecond, most: 150 * time.Millisecond, healthy: 300 * time.Millisecond, drain: 400 * time.Millisecond,
+	least: 10 * time.Millisecond, most: 150 * time.Millisecond, away: 150 * time.Millisecond, healthy: 300 * time.Millisecond, drain: 400 * time.Millisecond,
 	take: 2 * time.Second, finish: time.Second, patient: 300 * time.Millisecond, ghost: 300 * time.Millisecond,
 }
 

@@ -16,7 +16,7 @@ import (
 // hastyLink has the proportions of the real one.
 var hastyLink = linkTiming{
 	open: 2 * time.Second, ping: 50 * time.Millisecond, dead: 8 * time.Second, frame: 2 * time.Second, write: time.Second,
-	least: 10 * time.Millisecond, most: 150 * time.Millisecond, healthy: 300 * time.Millisecond, drain: 400 * time.Millisecond,
+	least: 10 * time.Millisecond, most: 150 * time.Millisecond, away: 150 * time.Millisecond, healthy: 300 * time.Millisecond, drain: 400 * time.Millisecond,
 	take: 2 * time.Second, finish: time.Second, patient: 5 * time.Second, ghost: 300 * time.Millisecond,
 }
 

@@ -59,7 +59,7 @@ func (l *link) openSocket(ctx context.Context) (*url.URL, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return nil, fmt.Errorf("apps.connections.open: %w", err)
+		return nil, &unreached{fmt.Errorf("apps.connections.open: %w", err)}
 	}
 	var answer struct {
 		OK         bool
@@ -72,9 +72,9 @@ func (l *link) openSocket(ctx context.Context) (*url.URL, error) {
 	case mend != "":
 		return nil, appTokenRefused(answer.Error, mend)
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("apps.connections.open: HTTP %s", resp.Status)
+		return nil, &unreached{fmt.Errorf("apps.connections.open: HTTP %s", resp.Status)}
 	case notJSON != nil: // a page of a proxy, or of Slack in trouble
-		return nil, fmt.Errorf("apps.connections.open: HTTP %s, but no JSON", resp.Status)
+		return nil, &unreached{fmt.Errorf("apps.connections.open: HTTP %s, but no JSON", resp.Status)}
 	case !answer.OK:
 		return nil, fmt.Errorf("apps.connections.open: %q", answer.Error)
 	}
