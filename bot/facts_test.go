@@ -102,9 +102,9 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 			"🔴 Start devvm? locked (suspended): the host will refuse · stopped\nA start starts the VM if it is stopped.",
 		},
 		"a throttled disk": {
-			pve.Cycle, host("No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 is throttled, which can lock up before QEMU 10.2.1; `cycle`", pve.Cycle),
+			pve.Cycle, host("No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled (hangs before QEMU 10.2.1); `cycle`", pve.Cycle),
 			"🔴 Cycle devvm? running 9 d 4 h · No block I/O for 31 s, 5 requests waiting: I/O stall · forensics 20 s old" +
-				"\nThe host advises it: scsi0 is throttled, which can lock up before QEMU 10.2.1. A reset keeps this QEMU." + cycles + last,
+				"\nThe host advises it: scsi0 throttled (hangs before QEMU 10.2.1). A reset keeps this QEMU." + cycles + last,
 		},
 		"a stopped VM": {
 			pve.Start,
@@ -302,10 +302,10 @@ func TestWhatCameOfAChange(t *testing.T) {
 		},
 		"a reason that is none for the verb": {
 			with(done, func(r *pve.Result) {
-				r.Verdict, r.Advice = "No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled, QEMU before 10.2.1; `cycle`", pve.Cycle
+				r.Verdict, r.Advice = "No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled (hangs before QEMU 10.2.1); `cycle`", pve.Cycle
 			}),
 			back,
-			ok + gate + "\nBefore the cycle: No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled, QEMU before 10.2.1",
+			ok + gate + "\nBefore the cycle: No block I/O for 31 s, 5 requests waiting: I/O stall; scsi0 throttled (hangs before QEMU 10.2.1)",
 		},
 		"nothing that was advised": {
 			with(done, func(r *pve.Result) { r.Verdict = fine }),

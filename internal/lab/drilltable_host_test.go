@@ -29,7 +29,7 @@ func (d *drill) healthyCycle(t *testing.T) {
 	a.wantTrail(stopSteps+", "+startSteps).status("running").verdict(well, "")
 	d.replaced(t, before)
 	for step, want := range map[string]string{
-		"writes": `^\d+ bytes$`, "ssh": `^SSH-2\.0-OpenSSH_`, "agent": `^it answers$`, "process": "^QEMU " + d.qemu(t).pid() + "$",
+		"writes": `^the guest wrote \d+ bytes$`, "ssh": `^SSH-2\.0-OpenSSH_`, "agent": `^it answers$`, "process": "^QEMU " + d.qemu(t).pid() + "$",
 	} {
 		matches(t, "the step "+step, a.step(step), want)
 	}

@@ -93,7 +93,7 @@ func (g *gate) inScopes() (left []string, saw string) {
 	case g.noted().Scope != "":
 		saw = "its scope is gone"
 	case !slices.ContainsFunc(g.cgroups(), func(root string) bool { return exists(filepath.Join(root, "cgroup.controllers")) }):
-		saw = "no scope of it can be seen on this host" // the first version of cgroups, see cgroups(7)
+		saw = "its scope cannot be seen on this host" // the first version of cgroups, see cgroups(7)
 	}
 	for _, scope := range g.scopes() {
 		names, found := inScope(scope)

@@ -128,7 +128,7 @@ func (g *gate) writesSince(from *int64) layer {
 		case now <= *from:
 			return "", errors.New("no block was written")
 		}
-		return fmt.Sprintf("%d bytes", now-*from), nil
+		return fmt.Sprintf("the guest wrote %d bytes", now-*from), nil
 	}}
 }
 

@@ -67,7 +67,7 @@ func (c *Capture) ioStall() (Verdict, bool) {
 	text := fmt.Sprintf("%s, %s: I/O stall", noIOFor(quiet), why)
 	switch name := c.throttled(); {
 	case name != "" && c.Machine.faulty():
-		text += fmt.Sprintf("; %s throttled, QEMU before 10.2.1; `cycle`", short(name, 12)) // a known fault
+		text += fmt.Sprintf("; %s throttled (hangs before QEMU 10.2.1); `cycle`", short(name, 12)) // a known fault
 	case name != "":
 		text += fmt.Sprintf("; %s is throttled; `cycle`", short(name, 12))
 	default:
