@@ -83,7 +83,9 @@ func (l *link) part(s *socket, reason string) {
 	case linkTooMany:
 		l.crowd()
 	case linkDisabled:
-		l.say("🔴 I hear nothing here any more: Socket Mode is switched off for my Slack app.\n" + switchOn)
+		if l.wasConnected() { // else each start by a supervisor would ring every phone
+			l.say("🔴 I hear nothing here any more: Socket Mode is switched off for my Slack app.\n" + switchOn)
+		}
 		l.end(&bot.Fatal{Reason: switchedOff})
 	}
 	if s.parting() == "" { // refresh_requested follows a warning
@@ -220,6 +222,13 @@ func (l *link) connected() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.hears()
+}
+
+// wasConnected says that events have come in since the process started.
+func (l *link) wasConnected() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.sockets) > 0 || !l.deaf.IsZero()
 }
 
 // silence is how long ago the last frame came, pings and pongs included. Above timing.dead the link is not connected.

@@ -50,9 +50,12 @@ func (in *intake) behind(f func(ctx context.Context)) {
 }
 
 // look asks for a look at the channel now.
-func (in *intake) look() {
+func (in *intake) look() { wakeUp(in.stale) }
+
+// wakeUp makes whoever waits for wake go on, now or when they wait next.
+func wakeUp(wake chan<- struct{}) {
 	select {
-	case in.stale <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }

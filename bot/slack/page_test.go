@@ -1,8 +1,11 @@
 package slack
 
 import (
+	"errors"
 	"testing"
 	"time"
+
+	"bgbot/bot"
 )
 
 // openedPage is what Slack sends when a person opens the bot's own page.
@@ -90,4 +93,33 @@ func TestOutOfItsChannelItSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("the page", func() bool { return s.Home(operator).Shown() == want })
+}
+
+// Nothing looks at the token for minutes, but a post that Slack refuses does.
+func TestAPostFindsThatTheTokenWasRevoked(t *testing.T) {
+	t.Parallel()
+	for name, say := range map[string]func(*running) error{
+		"post": func(r *running) error {
+			_, err := r.Post(t.Context(), r.home.place(""), bot.Text{Body: "a result"})
+			return err
+		},
+		"edit": func(r *running) error {
+			return r.Edit(t.Context(), r.home.place(""), "1700000000.000100", bot.Text{Body: "progress"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			r := s.run(nil)
+			s.RefuseToken(s.BotToken(), "token_revoked")
+			if err := say(r); err == nil {
+				t.Fatal("it was said")
+			}
+			s.until("the end", func() bool { return s.Sockets() == 0 })
+			fatal, ok := errors.AsType[*bot.Fatal](r.stop())
+			if !ok || fatal.Reason != "slack.bot_token is refused (token_revoked): it was revoked. "+installAgain {
+				t.Errorf("got %v", fatal)
+			}
+		})
+	}
 }

@@ -5,6 +5,7 @@ package slack
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -36,7 +37,8 @@ type Chat struct {
 	web    *web
 	people *people
 	state  *channel
-	public bool // the channel is not private
+	stale  chan struct{} // asks for a look at the channel and the token now; capacity 1
+	public bool          // the channel is not private
 	pace   pace
 }
 
@@ -120,7 +122,28 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 func (c *Chat) intake(ctx context.Context, handle func(context.Context, bot.Message) error) *intake {
 	return &intake{
 		home: c.home, web: c.web, people: c.people, channelState: c.state, clock: c.web.clock, ledger: &ledger{},
-		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: make(chan struct{}, 1),
+		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: c.stale,
 		handle: handle, post: c.Post, draw: c.Home, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, pace: c.pace, log: c.opt.Log, ctx: ctx,
+	}
+}
+
+// Post is [sender.Post].
+func (c *Chat) Post(ctx context.Context, p bot.Place, t bot.Text) (string, error) {
+	id, err := c.sender.Post(ctx, p, t)
+	c.doubt(err)
+	return id, err
+}
+
+// Edit is [sender.Edit].
+func (c *Chat) Edit(ctx context.Context, p bot.Place, id string, t bot.Text) error {
+	err := c.sender.Edit(ctx, p, id, t)
+	c.doubt(err)
+	return err
+}
+
+// doubt has the token looked at once it is refused, so that Run ends with the mend and not only what was to be said.
+func (c *Chat) doubt(err error) {
+	if _, fatal := errors.AsType[*bot.Fatal](err); fatal {
+		wakeUp(c.stale)
 	}
 }

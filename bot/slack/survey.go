@@ -58,7 +58,7 @@ func (s *survey) chat() *Chat {
 	h := s.home
 	h.app = s.appID
 	out.bot = h.bot
-	return &Chat{sender: out, opt: s.opt, home: h, web: s.web, people: s.people, state: s.state, public: s.public, pace: slackPace}
+	return &Chat{sender: out, opt: s.opt, home: h, web: s.web, people: s.people, state: s.state, stale: make(chan struct{}, 1), public: s.public, pace: slackPace}
 }
 
 // needed lists what serving needs: first, of which each stands on those before it, and the rest, which stand on these and
