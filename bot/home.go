@@ -128,7 +128,7 @@ func (b *Bot) running(chat string) (lines []string, stops []Choice) {
 		}
 	}
 	for _, o := range b.Store.OpenOperations(b.work) {
-		lines = append(lines, fmt.Sprintf("%s · `%s` on the host · asked by %s", clock(time.Since(o.Began)), o.Verb, b.called(o.Actor)))
+		lines = append(lines, fmt.Sprintf("%s · `%s` on the host · asked by %s", clock(time.Since(o.Began)), o.Verb, b.nameOf(o)))
 	}
 	return lines, stops
 }
@@ -153,7 +153,7 @@ func (b *Bot) done() (lines []string) {
 		if o.Ended.IsZero() {
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("%s `%s` by %s: %s", when(o.Began), o.Verb, b.called(o.Actor), b.outcomeOf(o)))
+		lines = append(lines, fmt.Sprintf("%s `%s` by %s: %s", when(o.Began), o.Verb, b.nameOf(o), b.outcomeOf(o)))
 	}
 	return lines
 }
@@ -183,6 +183,14 @@ func (b *Bot) meets(m Message) {
 	if m.Name != "" {
 		b.names[m.From] = m.Name
 	}
+}
+
+// nameOf names whoever asked for an operation.
+func (b *Bot) nameOf(o store.Operation) string {
+	if o.Name != "" {
+		return plain(o.Name, 60)
+	}
+	return b.called(o.Actor)
 }
 
 // called names the people of a record.

@@ -2,7 +2,7 @@ package bot
 
 import (
 	"context"
-	"fmt"
+	"strings"
 	"time"
 
 	"bgbot/auth"
@@ -42,7 +42,7 @@ func (b *Bot) takeOver() {
 			b.cutTurn(t, err == nil)
 		}
 		for _, o := range operations {
-			b.cutOperation(o)
+			b.start(func() { b.cutOperation(o) }) // the host may still be at it
 		}
 		if open := b.Store.OpenConfirmations(b.work, time.Now()); len(open) > 0 {
 			b.showAllAgain(open)
@@ -57,17 +57,23 @@ func (b *Bot) cutTurn(t store.Turn, swept bool) {
 	if out == nil { // a chat that is not configured any more; another start may have it
 		return
 	}
-	ran := "the agent was thinking"
-	if t.Doing != "" {
-		ran = code(t.Doing, 200) + " ran"
+	state, text := "⚠️ Cut by a restart; no command was running", "⚠️ I was restarted at "+time.Now().Format("15:04")
+	if t.Doing == "" {
+		text += " and the answer was cut. No command was running.\n"
+	} else {
+		ran := code(t.Doing, 200)
+		state = "⚠️ Cut by a restart while " + ran + " ran"
+		text += " while " + ran + " ran; what came of it is unknown. "
 	}
 	if t.Live != "" {
-		if err := out.settle(b.work, p, t.Live, Text{Body: "⚠️ Cut by a restart while " + ran}); err != nil && !gone(err) {
+		if _, did, ok := strings.Cut(t.Shown, "\n\n"); ok { // what the agent had said and done stays
+			state += "\n\n" + did
+		}
+		if err := out.settle(b.work, p, t.Live, Text{Body: state}); err != nil && !gone(err) {
 			b.Log.Error("a cut message keeps its Stop button", "place", p.String(), "err", err)
 		}
 	}
-	text := fmt.Sprintf("⚠️ I was restarted at %s while %s; what came of it is unknown. ", time.Now().Format("15:04"), ran)
-	if swept {
+	if swept && t.Doing != "" {
 		text += "I looked: no process of that turn is left where I run. "
 	}
 	text += "The session is kept: your next message goes on with it."
@@ -111,24 +117,4 @@ func (b *Bot) showAgain(c *store.Confirmation, f facts) {
 		b.Store.SetCard(b.work, c.Nonce, c.Card)
 	}
 	b.closeAnswered(*c) // meanwhile
-}
-
-// cutOperation asks the host what became of a verb that the former process had started.
-func (b *Bot) cutOperation(o store.Operation) {
-	p := Place(o.Place)
-	if b.out[p.Chat] == nil {
-		return
-	}
-	o.Ended, o.Exit, o.Text = time.Now(), int(pve.Broken), "outcome unknown: bgbot was restarted"
-	text := fmt.Sprintf("⚠️ I was restarted while `%s` ran. ", o.Verb)
-	report, err := b.Gate.Run(b.work, pve.Status, func(pve.Step) {})
-	if err != nil {
-		text += "Its outcome is unknown: " + plain(message(err), 600)
-	} else {
-		text += "The host says: " + plain(report.Result.Text, 600)
-	}
-	b.record(b.work, p, auth.Person{}, "restart", o.Verb, "operation cut", o.ID)
-	if b.say(p, Text{Body: text + b.trouble(), Choices: verbChoices()}) != "" {
-		b.Store.EndOperation(b.work, o)
-	}
 }

@@ -1,9 +1,11 @@
 package bot
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"bgbot/internal/store"
 	"bgbot/pve"
 )
 
@@ -33,4 +35,91 @@ func TestCardsThatARestartShowsAgainGetTheStateLater(t *testing.T) {
 	if closed := i.shows(`✖ Stop devvm: cancelled by operator`); closed.Choices != nil {
 		t.Errorf("a card that was answered has the buttons %v", closed.Choices)
 	}
+}
+
+// cutAt is a cycle that a former process began, with a live message that looks as if it ran.
+func (i *incident) cutAt() store.Operation {
+	i.t.Helper()
+	live := i.say(thread, Text{Body: "⏳ cycle devvm 0:01 · check\n\n✓ lock"})
+	o := store.Operation{ID: "o1", Verb: "cycle", VMID: 102, Place: store.Place(thread), Actor: "phone:U7", Name: "olga", Began: time.Now()}
+	i.Store.BeginOperation(i.work, o)
+	i.Store.UpdateOperation(i.work, o.ID, live, "6c7c")
+	return i.Store.OpenOperations(i.work)[0]
+}
+
+func (i *incident) lastWas(status, last string) {
+	i.t.Helper()
+	i.answers(pve.Result{Verb: pve.Status, Text: "VM 102 is " + status + ".\nLast: " + last, Status: status, LastOp: last})
+}
+
+func TestACycleThatTheHostEndsAfterAKill(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	o := i.cutAt()
+	i.lastWas("running", "cycle by bgbot, op 6c7c is running: `ssh` since 2 s")
+	i.start(func() { i.cutOperation(o) })
+	i.shows(`⚠️ cycle devvm: cut by my restart; the result is below$`)
+	i.lastWas("running", "cycle by bgbot, op 6c7c, done 1 s ago")
+	said := i.shows(`✅ devvm is back \(cycle by olga, op 6c7c; I was restarted meanwhile\)\. SSH answered\.( .*)?\nVM 102 is running\.\nLast: `)
+	i.waits("the operation stays open", func() bool { return len(i.Store.OpenOperations(i.work)) == 0 })
+	if o := i.Store.Operations(i.work, 1)[0]; o.Text != firstLine(said.Body) || o.Exit != int(pve.Done) {
+		t.Errorf("the record says %d, %q", o.Exit, o.Text)
+	}
+	i.phone.says(t, "⏳", 0)
+}
+
+func TestWhatBecameOfACycleThatWasCut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ status, last, want string }{
+		"interrupted": {
+			"stopped", "cycle by bgbot, op 6c7c was interrupted after `stopped`, 3 s ago; say start to finish it",
+			"⚠️ cycle: op 6c7c got to \"stopped\" and was interrupted. devvm is off: `vm start` is next.\nVM 102 is stopped.\nLast: ",
+		},
+		"perhaps up": {
+			"running", "cycle by bgbot, op 6c7c was interrupted after `qmp`, 3 s ago; qm start had come back, so look whether the VM is up",
+			"⚠️ cycle: op 6c7c got to \"qmp\" and was interrupted. devvm is running: qm start had come back, so look whether the VM is up.\n",
+		},
+		"refused": {
+			"running", "cycle by bgbot, op 6c7c, refused 3 s ago: The VM is locked (backup).",
+			"⚠️ cycle: op 6c7c ended, and I was restarted meanwhile. The host says: refused 3 s ago: The VM is locked (backup).\n",
+		},
+		"another": {
+			"running", "stop by bgbot, op 01ab, done 3 h ago",
+			"⚠️ I was restarted while `cycle` ran; its outcome is unknown. The host says:\nVM 102 is running.\nLast: ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := newIncident(t)
+			o := i.cutAt()
+			i.lastWas(c.status, c.last)
+			report, err := i.Gate.Run(t.Context(), pve.Status, func(pve.Step) {})
+			if got := i.cutText(o, report, err).Body; !strings.HasPrefix(got, c.want) {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestACutTurnKeepsWhatItHadShown(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	for id, doing := range map[string]string{"a": "", "b": "ssh devvm uptime"} {
+		shown := Text{Body: "⏳ Working 0:09\n\nI look at the disks.\n\n✓ `df` " + id, Choices: []Choice{{ID: clickStop + id, Label: "Stop"}}}
+		i.Store.BeginTurn(i.work, store.Turn{ID: id, Place: store.Place(thread), Began: time.Now()})
+		i.Store.UpdateTurn(i.work, id, i.say(thread, shown), doing, shown.Body)
+	}
+	for _, cut := range i.Store.OpenTurns(i.work) {
+		i.cutTurn(cut, true)
+	}
+	for _, want := range []string{
+		"⚠️ Cut by a restart; no command was running\n\nI look at the disks\\.\n\n✓ `df` a$",
+		"⚠️ Cut by a restart while `ssh devvm uptime` ran\n\nI look at the disks\\.\n\n✓ `df` b$",
+	} {
+		if cut := i.shows(want); cut.Choices != nil {
+			t.Errorf("it has the buttons %v", cut.Choices)
+		}
+	}
+	i.shows(`⚠️ I was restarted at \d\d:\d\d and the answer was cut\. No command was running\.\nThe session is kept: your next message goes on with it\.$`)
+	i.shows("⚠️ I was restarted at \\d\\d:\\d\\d while `ssh devvm uptime` ran; what came of it is unknown\\. I looked: no process of that turn\nis left where I run\\. The session")
 }

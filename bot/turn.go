@@ -122,7 +122,8 @@ func (b *Bot) run(t *turn, m Message, text string) {
 		Session: thread.Session, Resume: thread.Started, Model: thread.Model, ID: promptID(m), Text: prompt(m, text),
 	}, func(ctx context.Context, q agentrun.Question) agentrun.Answer { return b.permit(ctx, t, q) })
 	t.live = b.out[t.place.Chat].show(b.work, t.place, 0, t.draw, func(id string) {
-		b.Store.UpdateTurn(b.work, t.id, id, t.doing()) // the page with the Stop button
+		doing, shown := t.now()
+		b.Store.UpdateTurn(b.work, t.id, id, doing, shown) // the page with the Stop button
 		select {
 		case posted <- struct{}{}:
 		default:
@@ -190,8 +191,9 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" && t.view.verdict(r.ID, t.verdictOf, t.verdict) {
 			t.verdict = ""
 		}
-		doing, steps := t.view.doing(), t.view.steps
+		steps := t.view.steps
 		t.mu.Unlock()
+		doing, shown := t.now()
 		switch e := e.(type) {
 		case agentrun.Started:
 			if thread.Started && !e.Resumed {
@@ -202,10 +204,10 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 			}
 		case agentrun.Tool:
 			b.Log.Info("tool", "place", t.place.String(), "turn", t.id, "step", steps, "tool", e.Name)
-			b.Store.UpdateTurn(b.work, t.id, "", doing)
+			b.Store.UpdateTurn(b.work, t.id, "", doing, shown)
 		case agentrun.ToolResult:
 			t.dropPasses(e.ID)
-			b.Store.UpdateTurn(b.work, t.id, "", doing)
+			b.Store.UpdateTurn(b.work, t.id, "", doing, shown)
 		case agentrun.Notice:
 			b.modelDown(t, e)
 		case agentrun.Result:
@@ -315,6 +317,14 @@ func (t *turn) draw() []Text {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.view.pages(time.Now())
+}
+
+// now is what runs and what the last page shows, for the record of a turn.
+func (t *turn) now() (doing, shown string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pages := t.view.pages(time.Now())
+	return t.view.doing(), pages[len(pages)-1].Body
 }
 
 func (t *turn) doing() string {

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -54,14 +55,21 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 		ID: uuid.NewString()[:8], Verb: string(o.verb), VMID: b.VM.ID, Place: store.Place(o.place),
 		Actor: o.asked, Confirmer: o.confirmed, Began: time.Now(),
 	}
+	if o.agent || o.confirmed == "" || o.confirmed == o.asked { // otherwise the name is that of who confirmed
+		rec.Name = o.name
+	}
 	b.Store.BeginOperation(b.work, rec)
 	b.recordVerb(o, "started", rec.ID)
 	if o.verb.Changes() {
 		b.outdate(o)
 	}
-	p := b.progress(o, rec.Began)
+	p := b.progress(o, rec)
 	report, err := b.Gate.Run(b.work, o.verb, func(s pve.Step) {
 		p.add(s)
+		if rec.GateOp == "" && s.Op != "" {
+			rec.GateOp = s.Op
+			b.Store.UpdateOperation(b.work, rec.ID, "", s.Op)
+		}
 		if step != nil {
 			step(s)
 		}
@@ -80,7 +88,7 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 		took = up.at.Sub(rec.Began)
 	}
 	result := b.resultText(o, report, err, up, took)
-	rec.Ended, rec.GateOp, rec.Exit, rec.Text = time.Now(), report.Result.Op, int(report.Result.Exit), firstLine(result.Body)
+	rec.Ended, rec.GateOp, rec.Exit, rec.Text = time.Now(), cmp.Or(report.Result.Op, rec.GateOp), int(report.Result.Exit), firstLine(result.Body)
 	b.recordVerb(o, firstLine(result.Body), rec.ID)
 	if err != nil {
 		b.Log.Error("verb failed", "verb", string(o.verb), "op", rec.ID, "err", err)
@@ -145,8 +153,8 @@ type progress struct {
 // slowAnswer is how long an answer may take without progress; a status takes one or two seconds.
 const slowAnswer = 2500 * time.Millisecond
 
-func (b *Bot) progress(o operation, began time.Time) *progress {
-	p := &progress{view: &opView{verb: o.verb, vm: b.VM.Name, began: began}}
+func (b *Bot) progress(o operation, rec store.Operation) *progress {
+	p := &progress{view: &opView{verb: o.verb, vm: b.VM.Name, began: rec.Began}}
 	switch {
 	case o.unseen():
 		return p
@@ -168,7 +176,7 @@ func (b *Bot) progress(o operation, began time.Time) *progress {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.view.page(time.Now())
-	}, nil)
+	}, func(id string) { b.Store.UpdateOperation(b.work, rec.ID, id, "") })
 	return p
 }
 

@@ -35,7 +35,8 @@ func TestAStoreOfAnOlderBgbotIsTakenOver(t *testing.T) {
 	mustClose(t, s)
 	db := directly(t, s.path)
 	for _, undo := range []string{
-		"alter table confirmations drop column subject", "drop table host_keys", "delete from goose_db_version where version_id = 2",
+		"alter table confirmations drop column subject", "drop table host_keys", "alter table turns drop column shown",
+		"alter table operations drop column live", "alter table operations drop column name", "delete from goose_db_version where version_id >= 2",
 	} {
 		if _, err := db.Exec(undo); err != nil {
 			t.Fatal(err)

@@ -217,7 +217,7 @@ func TestAStoreOfANewerBgbotIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Close()
-	want := "store.url: " + s.path + " was written by a newer bgbot (schema 99, this one knows 2); start the newer one, or choose another path."
+	want := "store.url: " + s.path + " was written by a newer bgbot (schema 99, this one knows 3); start the newer one, or choose another path."
 	same(t, "sentence", refusal(t, addressOf(s.path)), want)
 	same(t, "again", refusal(t, addressOf(s.path)), want) // the lock was freed
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"maps"
@@ -16,6 +17,8 @@ type Operation struct {
 	Place     Place
 	Actor     string
 	Confirmer string
+	Name      string // of who asked, as the chat shows it
+	Live      string // the id of the live message
 	Began     time.Time
 	Ended     time.Time // zero while it runs, or when its end is not known
 	GateOp    string    // the gate's own id of it
@@ -28,29 +31,45 @@ type operationKey string
 
 const (
 	upsertOperation = `insert into operations
-(id, verb, vmid, chat, channel, thread, actor, confirmer, began, ended, gate_op, exit, text)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
+(id, verb, vmid, chat, channel, thread, actor, confirmer, name, live, began, ended, gate_op, exit, text)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
 verb = excluded.verb, vmid = excluded.vmid, chat = excluded.chat, channel = excluded.channel, thread = excluded.thread,
-actor = excluded.actor, confirmer = excluded.confirmer, began = excluded.began, ended = excluded.ended,
+actor = excluded.actor, confirmer = excluded.confirmer, name = excluded.name, live = excluded.live, began = excluded.began, ended = excluded.ended,
 gate_op = excluded.gate_op, exit = excluded.exit, text = excluded.text`
-	selectOperations = `select id, verb, vmid, chat, channel, thread, actor, confirmer, began, ended, gate_op, exit, text from operations `
+	selectOperations = `select id, verb, vmid, chat, channel, thread, actor, confirmer, name, live, began, ended, gate_op, exit, text
+from operations `
 )
 
 func operationWrite(o Operation) *write {
 	return newWrite(operationKey(o.ID), state, upsertOperation, o.ID, o.Verb, o.VMID, o.Place.Chat, o.Place.Channel, o.Place.Thread,
-		o.Actor, o.Confirmer, nanos(o.Began), nanos(o.Ended), o.GateOp, o.Exit, o.Text)
+		o.Actor, o.Confirmer, o.Name, o.Live, nanos(o.Began), nanos(o.Ended), o.GateOp, o.Exit, o.Text)
 }
 
 func scanOperation(row scanner) (o Operation, err error) {
 	var began, ended int64
 	err = row.Scan(&o.ID, &o.Verb, &o.VMID, &o.Place.Chat, &o.Place.Channel, &o.Place.Thread,
-		&o.Actor, &o.Confirmer, &began, &ended, &o.GateOp, &o.Exit, &o.Text)
+		&o.Actor, &o.Confirmer, &o.Name, &o.Live, &began, &ended, &o.GateOp, &o.Exit, &o.Text)
 	o.Began, o.Ended = instant(began), instant(ended)
 	return o, err
 }
 
 // BeginOperation keeps o as running.
 func (s *Store) BeginOperation(ctx context.Context, o Operation) { s.saveOperation(ctx, o) }
+
+// UpdateOperation notes the live message of an open operation and the gate's own id of it, where they are not empty.
+func (s *Store) UpdateOperation(ctx context.Context, id, live, gateOp string) {
+	s.mu.Lock()
+	o, ok := s.operations.get(id)
+	if !ok || !o.Ended.IsZero() {
+		s.mu.Unlock()
+		return
+	}
+	o.Live, o.GateOp = cmp.Or(live, o.Live), cmp.Or(gateOp, o.GateOp)
+	w := s.enqueue(operationWrite(o))
+	s.operations.put(id, o)
+	s.mu.Unlock()
+	s.settled(ctx, w)
+}
 
 // EndOperation keeps o, whole, as ended; an Ended of zero is now.
 func (s *Store) EndOperation(ctx context.Context, o Operation) {

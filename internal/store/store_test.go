@@ -158,10 +158,10 @@ func TestWhatWasKeptSurvivesARestart(t *testing.T) {
 	turn := Turn{ID: "t1", Place: here, Message: "m1", Actor: "slack:U1", Prompt: "devvm is frozen", Began: at(4)}
 	s.BeginTurn(ctx, turn)
 	s.BeginTurn(ctx, Turn{ID: "t2", Place: there, Began: at(5)})
-	s.UpdateTurn(ctx, "t1", "live-1", "ssh devvm 'dmesg -T'")
-	s.UpdateTurn(ctx, "unknown", "x", "y")
+	s.UpdateTurn(ctx, "t1", "live-1", "ssh devvm 'dmesg -T'", "⏳ Working")
+	s.UpdateTurn(ctx, "unknown", "x", "y", "z")
 	s.EndTurn(ctx, "t2")
-	turn.Live, turn.Doing = "live-1", "ssh devvm 'dmesg -T'"
+	turn.Live, turn.Doing, turn.Shown = "live-1", "ssh devvm 'dmesg -T'", "⏳ Working"
 
 	open := Confirmation{
 		Nonce: "n1", Code: "4F7Q", Verb: "cycle", Subject: "x", VMID: 102, Place: here, Requester: "slack:U1", Origin: "person",
@@ -171,8 +171,12 @@ func TestWhatWasKeptSurvivesARestart(t *testing.T) {
 	s.SetCard(ctx, "n1", "card-1")
 	open.Card = "card-1"
 
-	running := Operation{ID: "o1", Verb: "cycle", VMID: 102, Place: here, Actor: "slack:U1", Confirmer: "slack:U2", Began: at(6)}
+	running := Operation{ID: "o1", Verb: "cycle", VMID: 102, Place: here, Actor: "slack:U1", Confirmer: "slack:U2", Name: "olga", Began: at(6)}
 	s.BeginOperation(ctx, running)
+	s.UpdateOperation(ctx, "o1", "live-2", "")
+	s.UpdateOperation(ctx, "o1", "", "6c7c")
+	s.UpdateOperation(ctx, "unknown", "x", "y")
+	running.Live, running.GateOp = "live-2", "6c7c"
 	ended := Operation{ID: "o2", Verb: "status", VMID: 102, Place: here, Actor: "slack:U1", Began: at(7)}
 	s.BeginOperation(ctx, ended)
 	ended.Ended, ended.GateOp, ended.Exit, ended.Text = at(8), "c81f", 6, "not up in time"

@@ -15,6 +15,7 @@ type Turn struct {
 	Prompt  string
 	Live    string // the id of the live message
 	Doing   string // what ran last
+	Shown   string // what the live message shows
 	Began   time.Time
 }
 
@@ -22,23 +23,23 @@ type Turn struct {
 type turnKey string
 
 const (
-	upsertTurn = `insert into turns (id, chat, channel, thread, message, actor, prompt, live, doing, began)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
+	upsertTurn = `insert into turns (id, chat, channel, thread, message, actor, prompt, live, doing, shown, began)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
 chat = excluded.chat, channel = excluded.channel, thread = excluded.thread, message = excluded.message, actor = excluded.actor,
-prompt = excluded.prompt, live = excluded.live, doing = excluded.doing, began = excluded.began`
-	selectTurns = `select id, chat, channel, thread, message, actor, prompt, live, doing, began from turns`
+prompt = excluded.prompt, live = excluded.live, doing = excluded.doing, shown = excluded.shown, began = excluded.began`
+	selectTurns = `select id, chat, channel, thread, message, actor, prompt, live, doing, shown, began from turns`
 	deleteTurn  = `delete from turns where id = ?`
 )
 
 func turnWrite(t Turn) *write {
 	return newWrite(turnKey(t.ID), state, upsertTurn, t.ID, t.Place.Chat, t.Place.Channel, t.Place.Thread,
-		t.Message, t.Actor, t.Prompt, t.Live, t.Doing, nanos(t.Began))
+		t.Message, t.Actor, t.Prompt, t.Live, t.Doing, t.Shown, nanos(t.Began))
 }
 
 func scanTurn(row scanner) (t Turn, err error) {
 	var began int64
 	err = row.Scan(&t.ID, &t.Place.Chat, &t.Place.Channel, &t.Place.Thread,
-		&t.Message, &t.Actor, &t.Prompt, &t.Live, &t.Doing, &began)
+		&t.Message, &t.Actor, &t.Prompt, &t.Live, &t.Doing, &t.Shown, &began)
 	t.Began = instant(began)
 	return t, err
 }
@@ -52,8 +53,8 @@ func (s *Store) BeginTurn(ctx context.Context, t Turn) {
 	s.settled(ctx, w)
 }
 
-// UpdateTurn notes the live message of an open turn and what it does now; an unknown turn stays unknown.
-func (s *Store) UpdateTurn(ctx context.Context, id, live, doing string) {
+// UpdateTurn notes the live message of an open turn, what it does now and what is shown of it; an unknown turn stays unknown.
+func (s *Store) UpdateTurn(ctx context.Context, id, live, doing, shown string) {
 	s.mu.Lock()
 	t, ok := s.turns[id]
 	if !ok {
@@ -63,7 +64,7 @@ func (s *Store) UpdateTurn(ctx context.Context, id, live, doing string) {
 	if live != "" {
 		t.Live = live
 	}
-	t.Doing = doing
+	t.Doing, t.Shown = doing, shown
 	w := s.enqueue(turnWrite(t))
 	s.turns[id] = t
 	s.mu.Unlock()
