@@ -80,7 +80,7 @@ type Bot struct {
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
 	knocked time.Time                // when the VM's host key was looked at last
-	kept    map[Place][]missed       // what was said while we were away and was not run
+	kept    map[Place]*absence       // what was said while we were away and was not run
 	visits  map[auth.Person]visit    // to their pages
 	names   map[auth.Person]string   // of those who may act, as their chat showed them last
 	sight   sight                    // of the VM, since the last change
@@ -107,7 +107,7 @@ func New(o Options) *Bot {
 	}
 	b := &Bot{
 		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, adopted: map[Place]bool{}, pending: map[string]*pending{},
-		refused: map[auth.Person]refusals{}, kept: map[Place][]missed{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
+		refused: map[auth.Person]refusals{}, kept: map[Place]*absence{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {
 		b.out[name] = newDelivery(chat, o.Mask, o.Log.With("chat", name))
@@ -252,19 +252,6 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 	return func() { b.act(m, c) }
 }
 
-// refuse tells somebody that they may not.
-func (b *Bot) refuse(ctx context.Context, m Message, c command, err error) (act func()) {
-	b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", cut(m.Text+m.Click, 200))
-	switch {
-	case !b.tells(m.From):
-		return func() {}
-	case c.kind == home || m.onPage(): // and nothing of what the page shows to others
-		return func() { b.draw(m.From, Text{Body: "⛔ " + message(err)}) }
-	default:
-		return func() { b.answer(m, message(err)) }
-	}
-}
-
 // notice passes on what the chat itself has to tell.
 func (b *Bot) notice(m Message) {
 	channel := Place{Chat: m.Place.Chat, Channel: m.Place.Channel}
@@ -286,29 +273,6 @@ func (b *Bot) meant(m Message, c command) (code string) {
 		}
 	}
 	return code
-}
-
-// tells says whether somebody who may not act is told so again: a bot that posts each second must not fill the lane of
-// decisions with refusals.
-func (b *Bot) tells(who auth.Person) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	r := b.refused[who]
-	if time.Since(r.since) > 10*time.Minute {
-		r = refusals{since: time.Now()}
-	}
-	r.told++
-	if len(b.refused) > 1000 {
-		clear(b.refused)
-	}
-	b.refused[who] = r
-	return r.told <= 3
-}
-
-// refusals counts what somebody was refused in one window of time.
-type refusals struct {
-	since time.Time
-	told  int
 }
 
 // act does what a permitted message asks for. The paths without a model come first and share nothing with it.

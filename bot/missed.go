@@ -18,6 +18,15 @@ type missed struct {
 	who  auth.Person
 	name string
 	text string
+	at   time.Time
+}
+
+// absence is what was missed in one thread, and what the thread was told of it.
+type absence struct {
+	texts   []missed
+	id      string // of the message that tells it
+	told    int    // how many texts it tells of
+	telling bool
 }
 
 // missed decides on what was said while we were away; nil means that it is as good as new. A stop and a cancel are safe
@@ -31,31 +40,71 @@ func (b *Bot) missed(m Message, c command) (act func()) {
 		return nil
 	}
 	b.record(b.work, m.Place, m.From, string(auth.Talk), "", outcomeMissed, m.Text)
-	if c.kind == talk && b.keep(m, c.arg) > 1 { // the thread has been told
-		return func() {}
+	if c.kind == rerun {
+		return func() { b.say(m.Place, Text{Body: missedText(1, late)}) }
 	}
-	return func() {
-		b.say(m.Place, Text{Body: fmt.Sprintf("⌛ This arrived while I was away for %s; say `again` to run it.", age(late))})
-	}
+	kept := b.keep(m, c.arg)
+	return func() { b.tellMissed(m.Place, kept) }
 }
 
-// keep remembers a text for "again"; n is how many are kept in that thread.
-func (b *Bot) keep(m Message, text string) (n int) {
+// tellMissed has one message in the thread tell of all that was missed there, however many goroutines ask for it.
+func (b *Bot) tellMissed(p Place, a *absence) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.telling {
+		return
+	}
+	a.telling = true
+	for a.told < len(a.texts) {
+		n, id := len(a.texts), a.id
+		t := Text{Body: missedText(n, time.Since(a.texts[0].at))}
+		b.mu.Unlock()
+		if id == "" || b.out[p.Chat].settle(b.work, p, id, t) != nil {
+			id = b.say(p, t)
+		}
+		b.mu.Lock()
+		a.id, a.told = id, n
+	}
+	a.telling = false
+}
+
+func missedText(n int, late time.Duration) string {
+	if n == 1 {
+		return fmt.Sprintf("⌛ This came while I was away for %s, and I did not run it. Type `again` to run it.", age(late))
+	}
+	them := "them all"
+	if n == 2 {
+		them = "both"
+	}
+	return fmt.Sprintf("⌛ %d messages here came while I was away for %s, and I did not run them. Type `again` to run %s.", n, age(late), them)
+}
+
+// keep remembers a text for "again".
+func (b *Bot) keep(m Message, text string) *absence {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.kept) > 1000 {
 		clear(b.kept)
 	}
-	b.kept[m.Place] = append(b.kept[m.Place], missed{m.From, m.Name, text})
-	return len(b.kept[m.Place])
+	kept := b.kept[m.Place]
+	if kept == nil {
+		kept = &absence{}
+		b.kept[m.Place] = kept
+	}
+	kept.texts = append(kept.texts, missed{m.From, m.Name, text, m.At})
+	return kept
 }
 
 // recall takes what is kept in the thread of an "again", and whose words it is besides those of who said that.
 func (b *Bot) recall(m Message) (text string, who []auth.Person) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	kept := b.kept[m.Place]
+	if kept == nil {
+		return "", nil
+	}
 	var lines []string
-	for _, k := range b.kept[m.Place] {
+	for _, k := range kept.texts {
 		line := k.text
 		if k.who != m.From {
 			line = prompt(Message{From: k.who, Name: k.name}, k.text)
@@ -72,7 +121,7 @@ func (b *Bot) recall(m Message) (text string, who []auth.Person) {
 // rerun answers an "again" for which nothing is kept. Where nothing was missed the word is for the agent, as any other.
 func (b *Bot) rerun(m Message) {
 	switch {
-	case m.Place.Thread == "":
+	case m.Place.Thread == "" || m.Place.Thread == m.ID: // it begins a thread, in which nothing was missed
 		b.answer(m, "Type `again` in the thread that it is for.")
 	case b.forgot(m.Place):
 		b.answer(m, "What had arrived here was not kept over my restart; type it anew.")
@@ -99,5 +148,13 @@ const outcomeMissed = "missed"
 // tooLate refuses what must not run late.
 func (b *Bot) tooLate(m Message, c command) {
 	b.record(b.work, m.Place, m.From, string(c.act()), string(c.verb), "too late", "")
-	b.answer(m, fmt.Sprintf("⌛ Not done: this reached me %s late, and a power verb never runs late. Say it again if you still want it.", span(time.Since(m.At))))
+	late := age(time.Since(m.At))
+	switch {
+	case c.kind == confirm:
+		b.answer(m, fmt.Sprintf("⌛ Not done: your confirmation came %s late, and a power verb never runs late.\nGive it once more if you still want it.", late))
+	case c.verb.Changes():
+		b.answer(m, fmt.Sprintf("⌛ Not done: your `vm %s` came %s late, and a power verb never runs late.\nType `vm %[1]s` once more if you still want it.", c.verb, late))
+	default:
+		b.answer(m, fmt.Sprintf("⌛ Not done: your `vm %s` came %s late.\nType `vm %[1]s` once more if you still want it.", c.verb, late))
+	}
 }

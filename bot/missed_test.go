@@ -17,8 +17,9 @@ func TestWhatWasSaidLongAgoIsRunOnlyWhenAskedForAgain(t *testing.T) {
 	i.Policy = auth.NewPolicy(operator, colleague)
 
 	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(7 * time.Minute)})
-	i.shows("⌛ This arrived while I was away for 7 min; say `again` to run it\\.$")
-	i.hears(Message{Text: "it hangs in the disk", Missed: true, At: ago(6 * time.Minute)}) // the thread has been told
+	i.shows("⌛ This came while I was away for 7 min, and I did not run it\\. Type `again` to run it\\.$")
+	i.hears(Message{Text: "it hangs in the disk", Missed: true, At: ago(6 * time.Minute)})
+	i.shows("⌛ 2 messages here came while I was away for 7 min, and I did not run them\\. Type `again` to run both\\.$")
 	i.hears(Message{Text: "Again.", From: colleague, Name: "colleague"})
 	i.shows("🤖 I looked")
 	if got, want := i.prompts(), `[colleague]: [operator]: devvm is frozen\n[operator]: it hangs in the disk`; !strings.Contains(got, want) {
@@ -37,7 +38,7 @@ func TestWhatWasMissedBeforeARestartHasToBeTypedAnew(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)
 	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(7 * time.Minute)})
-	i.shows("⌛ This arrived")
+	i.shows("⌛ This came")
 	i.Bot.mu.Lock() // as a new process begins
 	clear(i.kept)
 	i.Bot.mu.Unlock()
@@ -48,6 +49,21 @@ func TestWhatWasMissedBeforeARestartHasToBeTypedAnew(t *testing.T) {
 	}
 	i.types("devvm is frozen")
 	i.shows("🤖 I looked")
+}
+
+func TestAgainOutsideOfTheThreadBeginsNothing(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	for _, m := range []Message{
+		{Text: "again", Place: outside},
+		{Text: "again", ID: "t7", Place: Place{Chat: "phone", Channel: "C1", Thread: "t7"}, Opens: true},
+	} {
+		i.hears(m)
+	}
+	i.waits("two answers", func() bool { return i.phone.count("Type `again` in the thread that it is for.") == 2 })
+	if told := i.prompts(); told != "" {
+		t.Errorf("the agent was told %s", told)
+	}
 }
 
 func TestWhatWasSaidJustNowIsRun(t *testing.T) {
@@ -62,12 +78,14 @@ func TestAMissedVerbNeverRuns(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)
 	i.answers(host(fine, ""))
-	for _, text := range []string{"vm cycle", "vm status", "confirm 4F7Q"} {
-		i.hears(Message{Text: text, Missed: true, At: ago(70 * time.Second)})
+	for text, want := range map[string]string{
+		"vm cycle":     "your `vm cycle` came 3 min late, and a power verb never runs late.\nType `vm cycle` once more if you still want it.",
+		"vm status":    "your `vm status` came 3 min late.\nType `vm status` once more if you still want it.",
+		"confirm 4F7Q": "your confirmation came 3 min late, and a power verb never runs late.\nGive it once more if you still want it.",
+	} {
+		i.hears(Message{Text: text, Missed: true, At: ago(200 * time.Second)})
+		i.waits("no refusal of "+text, func() bool { return i.phone.count("⌛ Not done: "+want) == 1 })
 	}
-	i.waits("three refusals", func() bool {
-		return i.phone.count("⌛ Not done: this reached me 70 s late, and a power verb never runs late. Say it again if you still want it.") == 3
-	})
 	i.types("vm status")
 	i.shows("🔵 devvm: running")
 	i.phone.says(t, "🔵", 1)
