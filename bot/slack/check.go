@@ -75,8 +75,10 @@ func (s *survey) link(ctx context.Context) (finding, error) {
 	switch {
 	case err != nil:
 		return finding{}, err
-	case others > 0:
-		return finding{fmt.Sprintf("connects; %d other connections on this token are open. One is bgbot's own if it is serving now; more would take messages away from it", others), others > 1}, nil
+	case others == 1:
+		return good("connects; 1 other connection on this token is open. It is bgbot's own if it is serving now; any other program's takes messages away from it"), nil
+	case others > 1:
+		return finding{fmt.Sprintf("connects; %d other connections on this token are open. One is bgbot's own if it is serving now; more would take messages away from it", others), true}, nil
 	}
 	return good("connects; no other program uses this token"), nil
 }

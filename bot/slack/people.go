@@ -109,8 +109,11 @@ func (p *people) read(ctx context.Context, id string) (record, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listed(id) {
-		if p.known[id].barred != r.barred {
+		switch was, known := p.known[id]; {
+		case known && was.barred != r.barred:
 			p.log.WarnContext(ctx, "what Slack says of a person on the allowlist has changed", "person", id, "barred", r.barred)
+		case !known && r.barred != "":
+			p.log.WarnContext(ctx, "a person on the allowlist may not act", "person", id, "barred", r.barred)
 		}
 		p.known[id] = r
 	}

@@ -160,6 +160,13 @@ func TestTheDoctorExplainsEachPiece(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, healthy)
 	}
 
+	s.SetLink(slacktest.Link{Foreign: 1})
+	serving := slices.Clone(healthy)
+	serving[5].Text = "connects; 1 other connection on this token is open. It is bgbot's own if it is serving now; any other program's takes messages away from it"
+	if got := Check(t.Context(), s.options()); !slices.Equal(got, serving) {
+		t.Errorf("got  %+v\nwant %+v", got, serving)
+	}
+
 	s.AddUser(slacktest.User{ID: colleague, Name: "colleague", Restricted: true})
 	s.SetLink(slacktest.Link{Foreign: 2})
 	s.Archive(s.Channel(), true)
