@@ -79,6 +79,7 @@ var sentences = []struct {
 		`slack.channel: "#incidents" is not a channel ID; it begins with C or G and stands at the foot of the channel's details`,
 	}},
 	{"api_url without a slash", map[string]string{"auth.slack": "U0123456789", "slack.app_token": "xapp-1", "slack.bot_token": "xoxb-1", "slack.channel": "C0123456789", "slack.api_url": "http://127.0.0.1:1/api"}, []string{`slack.api_url: "http://127.0.0.1:1/api" must end in /`}},
+	{"api_url in the clear", map[string]string{"auth.slack": "U0123456789", "slack.app_token": "xapp-1", "slack.bot_token": "xoxb-1", "slack.channel": "C0123456789", "slack.api_url": "http://10.0.0.1/api/"}, []string{`slack.api_url: "http://10.0.0.1/api/" would carry the tokens in the clear; write https://, or http:// with a loopback IP`}},
 	{"mattermost by halves", map[string]string{"mattermost.url": "chat.example.org", "mattermost.callbacks.url": "https://u:p@bot.example.org", "mattermost.callbacks.listen": "8065", "auth.mattermost": "abcdefghijklmnopqrstuvwxyz"}, []string{
 		`mattermost.callbacks.listen: "8065" is not an address and a port; write IP:port, or :port for all addresses`,
 		`mattermost.callbacks.url: must not hold a user or password; there are keys of their own for that`,

@@ -70,6 +70,9 @@ func (s Slack) validate(p *problems) {
 		if !strings.HasSuffix(s.APIURL, "/") {
 			p.add("slack.api_url", "%q must end in /", s.APIURL)
 		}
+		if u, err := url.Parse(s.APIURL); err == nil && u.Scheme == "http" && !net.ParseIP(u.Hostname()).IsLoopback() {
+			p.add("slack.api_url", "%q would carry the tokens in the clear; write https://, or http:// with a loopback IP", s.APIURL)
+		}
 	}
 }
 

@@ -45,6 +45,10 @@ func TestWhatWasSaidWhileTheBotWasOffIsReadBack(t *testing.T) {
 	if got := s.texts(); !slices.Equal(got, want) {
 		t.Errorf("the core has %q, want %q", got, want)
 	}
+	only := s.Ephemerals(operator)
+	if len(only) != 1 || only[0].Text != "You said something while I was away and changed it since; say it again." {
+		t.Errorf("the operator alone reads %+v", only)
+	}
 	for _, m := range s.core.all()[1:] {
 		if m.Notice == "" && !m.Missed {
 			t.Errorf("%q does not say that it was missed", m.Text)
@@ -254,5 +258,22 @@ func TestAGapWaitsForTheChannel(t *testing.T) {
 		if strings.Contains(m.Notice, "nothing was missed") {
 			t.Errorf("it said %q", m.Notice)
 		}
+	}
+}
+
+// Slack promises no order over sockets. Each message arrives once, whatever came before it.
+func TestMessagesOutOfOrderArriveOnce(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.run(nil)
+	s.SetLink(slacktest.Link{Swap: true})
+	root := s.says(operator, "", "devvm is frozen")
+	s.says(operator, root, "stop")
+	s.hears("devvm is frozen")
+	if m := s.hears("stop"); m.Place.Thread != root {
+		t.Errorf("it stands in %s, want %s", m.Place.Thread, root)
+	}
+	if got := s.texts(); len(got) != 2 {
+		t.Errorf("the core has %q", got)
 	}
 }

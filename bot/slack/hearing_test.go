@@ -45,16 +45,16 @@ func TestASuccessorComesBeforeTheOldSocketGoes(t *testing.T) {
 func TestASocketIsReplacedBeforeItsAnnouncedEnd(t *testing.T) {
 	t.Parallel()
 	o := briskly()
-	o.SocketLife, o.WarnAhead = 2*time.Second, time.Millisecond
+	o.SocketLife, o.WarnAhead = 4*time.Second, time.Millisecond
 	r := newRig(t, o, quick).open(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patientTest)
 	defer cancel()
 	began := time.Now()
 	if err := r.AwaitSockets(ctx, 2, 1); err != nil {
 		t.Fatalf("no second socket beside the first: %v", err)
 	}
-	if took := time.Since(began); took < time.Second || took > 1990*time.Millisecond {
-		t.Errorf("a socket with 2 s to live was replaced after %s", took)
+	if took := time.Since(began); took < 3*time.Second || took > 3990*time.Millisecond {
+		t.Errorf("a socket with 4 s to live was replaced after %s", took)
 	}
 	if len(r.gaps) != 1 {
 		t.Errorf("gaps: %v", r.gaps)
@@ -103,7 +103,7 @@ func TestAcceptThenDisconnectIsNoHotLoop(t *testing.T) {
 			r.start(t)
 			<-time.After(time.Second)
 			// 10, 20, 40, 80 ms, then 150 ms, plus or minus a third
-			if n := len(r.Calls("apps.connections.open")); n < 4 || n > 16 {
+			if n := len(r.Calls("apps.connections.open")); n < 2 || n > 16 {
 				t.Errorf("%d attempts in a second", n)
 			}
 			r.SetLink(slacktest.Link{})
@@ -256,7 +256,7 @@ func TestSocketModeSwitchedOffEndsTheLink(t *testing.T) {
 			c.begin(r)
 			select {
 			case <-r.ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(patientTest):
 				t.Fatal("run goes on")
 			}
 			fatal, ok := errors.AsType[*bot.Fatal](r.err)

@@ -210,7 +210,7 @@ func (r *rig) alarm(_ context.Context, text string) {
 // until waits for something that take, gap or alarm bring about.
 func (r *rig) until(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	timeout := time.After(15 * time.Second)
+	timeout := time.After(patientTest)
 	for {
 		r.mu.Lock()
 		ok, changed := is(), r.changed

@@ -20,7 +20,7 @@ func wantedEvents(public bool) []string {
 	if public {
 		kind, messages = "channel", "message.channels"
 	}
-	events := []string{"app_home_opened", "channel_shared", "channel_unshared", "member_joined_channel", "member_left_channel", messages}
+	events := []string{"app_home_opened", "app_uninstalled", "channel_shared", "channel_unshared", "member_joined_channel", "member_left_channel", "tokens_revoked", messages}
 	for _, what := range []string{"archive", "deleted", "left", "unarchive"} {
 		events = append(events, kind+"_"+what)
 	}

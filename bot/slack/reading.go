@@ -122,6 +122,7 @@ func (in *intake) handOver(ctx context.Context, r *reading, c *conversation) err
 			return err // nobody is passed over only because Slack does not answer
 		}
 		if err != nil {
+			in.mourn(ctx, ev)
 			continue
 		}
 		m.Missed = true
@@ -132,6 +133,20 @@ func (in *intake) handOver(ctx context.Context, r *reading, c *conversation) err
 		r.found++
 	}
 	return nil
+}
+
+// mourn tells somebody in the thread that what they said is not acted on, since they have changed it: what it was at first
+// nobody knows any more.
+func (in *intake) mourn(ctx context.Context, ev object) {
+	user, ts := ev.text("user"), ev.text("ts")
+	if !ev.set("edited") || ev.set("bot_id") || ev.set("app_id") || !in.refusals.allow(user, time.Now()) {
+		return
+	}
+	in.ledger.refused(ts)
+	say := bot.Text{Body: "You said something while I was away and changed it since; say it again.", Only: user}
+	if _, err := in.post(ctx, in.place(cmp.Or(ev.text("thread_ts"), ts)), say); err != nil {
+		in.log.WarnContext(ctx, "a refusal was not delivered", "err", err)
+	}
 }
 
 // turnPage reads the next page of a conversation, and keeps of it what people on the allowlist said. The history comes

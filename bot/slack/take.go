@@ -2,6 +2,7 @@ package slack
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -115,18 +116,20 @@ func (l *link) ack(ctx context.Context, e envelope, answer []byte) {
 	if err != nil {
 		l.log.ErrorContext(ctx, "an envelope is acknowledged without its answer", "type", e.Type, "envelope", e.ID, "err", err)
 	}
-	for _, s := range append([]*socket{e.from}, l.held()...) {
-		if s.over() {
-			continue
-		}
-		if s.write(frame) == nil {
-			return
-		}
+	tried := append([]*socket{e.from}, l.held()...)
+	if slices.ContainsFunc(tried, func(s *socket) bool { return !s.over() && s.write(frame) == nil }) {
+		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if len(l.unsent) < linkQueue {
 		l.unsent = append(l.unsent, unsent{frame, e.Received})
+	}
+	l.mu.Unlock()
+	for _, s := range l.held() {
+		if !slices.Contains(tried, s) { // it came just now, and may have looked for such before this was one
+			l.ackLate(s)
+			return
+		}
 	}
 }
 
