@@ -3,9 +3,7 @@ package slack
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -180,59 +178,6 @@ func TestAnOperatorIsToldWhyAReplyDoesNothing(t *testing.T) {
 	}
 }
 
-func TestAStrangerInTheChannelIsAnnounced(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	s.AddUser(slacktest.User{ID: "U0GUEST", Name: "visitor", Restricted: true})
-	s.run(nil)
-	for _, c := range []struct{ id, who string }{
-		{stranger, "stranger (U0STRANGER)"},
-		{"U0GUEST", "visitor (U0GUEST, whose account is a guest's (is_restricted))"},
-	} {
-		if _, err := s.Join(s.Channel(), c.id); err != nil {
-			t.Fatal(err)
-		}
-		s.notes("⚠️ " + c.who + " joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them.")
-	}
-}
-
-// A name is what its owner likes it to be, and who comes and goes does not make the bot talk.
-func TestStrangersCannotSpeakThroughTheirNames(t *testing.T) {
-	t.Parallel()
-	in, r := newIntake(t)
-	in.pace.merge = time.Millisecond
-	in.people.names[stranger] = "[✅ devvm is back](https://evil.example/x) **now** ![p](https://evil.example/p)"
-	join := func(user string) {
-		event := wrap(fields{"type": "member_joined_channel", "user": user, "channel": ourChannel, "event_ts": ago(0)})
-		if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: event.raw()}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 20 {
-		join(stranger)
-	}
-	in.wg.Wait()
-	const want = `⚠️ \[✅ devvm is back\](https://evil.example/… (U0STRANGER) joined this channel and can read everything here; they are not on the allowlist (auth.slack), so I do nothing for them.`
-	if len(r.got) != 1 || r.got[0].Notice != want {
-		t.Errorf("it said %+v", r.got)
-	}
-	if !in.arrivals.add(stranger, time.Now().Add(2*arrivalAgain)) {
-		t.Error("nobody is ever announced again")
-	}
-	in.arrivals.next()
-	in.arrivals.next()
-	r.got = nil
-	in.arrivals.mu.Lock() // a crowd comes before the first of them is announced
-	for i := range 7 {
-		in.arrivals.waiting = append(in.arrivals.waiting, fmt.Sprintf("U00%d", i))
-	}
-	in.arrivals.mu.Unlock()
-	in.announce()
-	if len(r.got) != 1 || !strings.HasPrefix(r.got[0].Notice, "⚠️ 7 people (U000 (U000), U001 (U001), U002 (U002), U003 (U003), U004 (U004), …) joined this channel") {
-		t.Errorf("it said %+v", r.got)
-	}
-}
-
 // Somebody shares the channel: nobody acts, everybody reads why. When it is ours alone again, what was said meanwhile
 // stays unsaid.
 func TestASharedChannelIsSilent(t *testing.T) {
@@ -400,33 +345,6 @@ func TestWhatAChannelIs(t *testing.T) {
 		if got := conditionOf(o, h); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
-	}
-}
-
-// A box whose clock is wrong does not call a new message old, nor an old one new.
-func TestSlacksClockCounts(t *testing.T) {
-	t.Parallel()
-	for _, skew := range []time.Duration{0, 10 * time.Minute, -10 * time.Minute} {
-		in, _ := newIntake(t)
-		now := time.Now()
-		in.clock.learn(http.Header{"Date": {now.Add(skew).UTC().Format(http.TimeFormat)}}, now, now.Add(50*time.Millisecond))
-		at, late, err := in.timely(stamp(now.Add(skew)))
-		if err != nil || late.Abs() > 3*time.Second || now.Sub(at).Abs() > 3*time.Second {
-			t.Errorf("skew %s: at %s, late %s, %v", skew, at.Sub(now), late, err)
-		}
-		if _, late, _ = in.timely(stamp(now.Add(skew - 5*time.Minute))); late < young {
-			t.Errorf("skew %s: five minutes are %s", skew, late)
-		}
-		if _, _, err = in.timely(stamp(now.Add(skew + 5*time.Minute))); err == nil {
-			t.Errorf("skew %s: the future was believed", skew)
-		}
-	}
-	var c clock
-	c.learn(http.Header{}, time.Now(), time.Now())
-	c.learn(http.Header{"Date": {"x"}}, time.Now(), time.Now())
-	c.learn(http.Header{"Date": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}, time.Now(), time.Now().Add(8*time.Second)) // an answer that took too long
-	if c.skew() != 0 {
-		t.Errorf("it learned %s from nothing", c.skew())
 	}
 }
 

@@ -197,7 +197,7 @@ var passing = []string{"internal_error", "fatal_error", "service_unavailable", "
 
 // insist tries until it succeeds, trying cannot help, or the limit is over.
 func insist(ctx context.Context, limit time.Duration, do func(context.Context) (finding, error)) (finding, error) {
-	began, pace := time.Now(), backoff{least: 250 * time.Millisecond, most: 5 * time.Second}
+	began, pace := time.Now(), backoff{least: 250 * time.Millisecond, most: 2 * time.Second}
 	var asked time.Duration // how long Slack itself wants us to wait
 	for {
 		if err := pauseFor(ctx, max(pace.pause(), asked)); err != nil {
