@@ -133,7 +133,7 @@ func BenchmarkSlackIdleMemory(b *testing.B) {
 					d := newDesk(b)
 					p := serveBuilt(b, bgbot, slackConfig(b, d, 4), d)
 					d.ask(b, "vm status")
-					d.awaits(b, "", statusAnswer)
+					d.awaits(b, "", `(?s)devvm.*is running`) // Slack keeps the lines apart
 					for range turns {
 						d.answered(b, d.ask(b, "devvm is frozen, please look"))
 					}
