@@ -118,8 +118,9 @@ func (b *Bot) cardChoices(c store.Confirmation, f facts) []Choice {
 	return choices
 }
 
-// closeCard takes the buttons off a card and says how it ended.
+// closeCard takes the buttons off a card and says how it ended; pages do not show it any more.
 func (b *Bot) closeCard(nonce, text string) {
+	b.redraw()
 	c, ok := b.Store.Confirmation(b.work, nonce)
 	p := Place(c.Place)
 	if !ok || c.Card == "" || b.out[p.Chat] == nil { // a chat that is not configured any more keeps its card

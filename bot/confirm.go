@@ -96,6 +96,7 @@ func (b *Bot) open(ctx context.Context, r request, c *store.Confirmation, card T
 	c.Card = b.say(r.place, card)
 	b.Store.SetCard(b.work, c.Nonce, c.Card)
 	b.closeAnswered(*c) // before we knew the card's id
+	b.redraw()
 	return p
 }
 

@@ -85,6 +85,9 @@ func (b *Bot) page(chat, note string, f facts) Text {
 	case f.err != nil:
 		fmt.Fprintf(&s, "❌ %s: its state is unknown: %s", b.VM.Name, plain(message(f.err), 400))
 	default:
+		if f.Status == "running" && f.Uptime > 0 { // the state has said what the gate's first line says
+			_, f.Text, _ = strings.Cut(strings.TrimSpace(f.Text), "\n")
+		}
 		s.WriteString(b.lookText(f))
 	}
 	turns, stops := b.running(chat)
@@ -93,7 +96,11 @@ func (b *Bot) page(chat, note string, f facts) Text {
 	section(&s, "Done lately", b.done(), "Nothing yet.")
 	choices := stops
 	for _, v := range pve.Verbs() {
-		choices = append(choices, verbChoice(v))
+		c := verbChoice(v)
+		if v == pve.Stop { // beside the Stop buttons of turns
+			c.Label = "Power off …"
+		}
+		choices = append(choices, c)
 	}
 	return Text{Body: s.String() + b.trouble(), Choices: append(choices, b.promptChoices()...)}
 }
@@ -111,20 +118,21 @@ func section(s *strings.Builder, title string, lines []string, none string) {
 // running lists the turns and verbs that run, and a Stop button for each turn of that chat.
 func (b *Bot) running(chat string) (lines []string, stops []Choice) {
 	b.mu.Lock()
-	turns := make([]*turn, 0, len(b.turns))
+	turns, said := make([]*turn, 0, len(b.turns)), map[*turn]string{}
 	for _, t := range b.turns {
 		turns = append(turns, t)
+		said[t] = t.said
 	}
 	b.mu.Unlock()
 	slices.SortFunc(turns, func(x, y *turn) int { return x.view.began.Compare(y.view.began) })
-	for _, t := range turns {
+	for i, t := range turns {
 		state := "the agent thinks"
 		if doing := t.doing(); doing != "" {
 			state = code(doing, 90)
 		}
-		lines = append(lines, fmt.Sprintf("%s · %s · asked by %s", clock(time.Since(t.view.began)), state, plain(t.name, 40)))
+		lines = append(lines, fmt.Sprintf("%d · %s · %s · %s: “%s”", i+1, clock(time.Since(t.view.began)), state, plain(t.name, 40), plain(b.label(b.safe(said[t])), 60)))
 		if t.place.Chat == chat {
-			stops = append(stops, Choice{ID: clickStop + t.id, Label: "Stop the turn of " + cut(oneLine(t.name), 40)})
+			stops = append(stops, Choice{ID: clickStop + t.id, Label: fmt.Sprintf("Stop turn %d", i+1)})
 		}
 	}
 	for _, o := range b.Store.OpenOperations(b.work) {

@@ -3,6 +3,7 @@ package bot
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"bgbot/auth"
@@ -33,7 +34,7 @@ func TestThePageOfSomebodyWhoMayAct(t *testing.T) {
 	for _, c := range first.Choices {
 		labels = append(labels, c.Label)
 	}
-	if want := []string{"Status", "Forensics", "Start …", "Reset …", "Stop …", "Cycle …", "Disk"}; !slices.Equal(labels, want) {
+	if want := []string{"Status", "Forensics", "Start …", "Reset …", "Power off …", "Cycle …", "Disk"}; !slices.Equal(labels, want) {
 		t.Errorf("the page has the buttons %q, want %q", labels, want)
 	}
 	i.remove("status.held")
@@ -55,16 +56,32 @@ func TestThePageShowsWhatRunsWhatIsOpenAndWhatWasDone(t *testing.T) {
 	i.types("devvm is slow")
 	i.shows("⏳ Working")
 	i.opensPage()
-	page := i.pageShows(`🔵 devvm: running .*\*\*Running now\*\*\n\n- 0:\d\d · the agent thinks · asked by operator\n\n` +
+	page := i.pageShows(`🔵 devvm: running .*\*\*Running now\*\*\n\n- 1 · 0:\d\d · the agent thinks · operator: “devvm is slow”\n\n` +
 		`\*\*Open cards\*\*\n\n- Stop devvm\? asked by operator · open until \d\d:\d\d:\d\d · .confirm [2-9A-Z]{4}. or .cancel [2-9A-Z]{4}. in the channel\n\n` +
 		`\*\*Done lately\*\*\n\n- \d\d:\d\d .status. by operator: 🔵 devvm: running 9 d 4 h [^\n]*$`)
 	stop := page.Choices[0]
-	if stop.Label != "Stop the turn of operator" {
+	if stop.Label != "Stop turn 1" {
 		t.Fatalf("the first button is %v", stop)
 	}
 	i.hears(Message{Click: stop.ID, Place: outside})
 	i.shows(`⏹ The agent was stopped by operator\.`)
 	i.pageShows(`.*\*\*Running now\*\*\n\nNothing\.`)
+}
+
+func TestAPageThatIsOpenForgetsACardThatIsAnswered(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(fine, ""))
+	i.opensPage()
+	page := i.pageShows(`🔵 devvm: running [^\n]*\n.*None\.`)
+	if strings.Contains(page.Body, "VM 102 is running") {
+		t.Errorf("the state stands there twice:\n%s", page.Body)
+	}
+	i.types("vm stop")
+	card := i.shows(`🔴 Stop devvm\?`)
+	i.pageShows(`🔵 .*- Stop devvm\? asked by operator`)
+	i.presses(card.Choices[1].ID)
+	i.pageShows(`🔵 .*\*\*Open cards\*\*\n\nNone\.`)
 }
 
 func TestAButtonOfThePageIsAnsweredOnThePage(t *testing.T) {

@@ -24,6 +24,7 @@ type turn struct {
 	who     auth.Person
 	name    string // of who, for display
 	session string
+	said    string // what it began with
 	run     *agentrun.Turn
 	live    *live
 	ready   chan struct{}   // run and live are set
@@ -111,7 +112,7 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	defer b.release(t)
 	thread := b.thread(m.Place)
 	b.mu.Lock()
-	t.session = thread.Session // turnOf reads it for the relay of any turn
+	t.session, t.said = thread.Session, text // turnOf and running read them, of any turn
 	b.mu.Unlock()
 	b.record(b.work, m.Place, m.From, "talk", t.id, "started", text)
 	b.Store.BeginTurn(b.work, store.Turn{

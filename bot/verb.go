@@ -30,7 +30,6 @@ type operation struct {
 func (b *Bot) verb(m Message, v pve.Verb) {
 	if v.Changes() {
 		b.offer(b.cut, request{place: m.Place, verb: v, requesters: []auth.Person{m.From}, name: m.Name})
-		b.redraw()
 		return
 	}
 	o := operation{verb: v, place: m.Place, asked: m.From.String(), name: m.Name}
