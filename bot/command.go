@@ -122,6 +122,8 @@ func parseVerb(words []string, text string) command {
 		return command{kind: power, verb: v}
 	case err == nil:
 		return command{kind: invalid, err: &says{"A verb stands alone: type `vm " + words[1] + "` and nothing behind it. Nothing was done."}}
+	case slash && len(words) > 2:
+		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done. To ask the agent, write it in the channel without `/vm`."}}
 	case slash || len(words) == 2:
 		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done. The verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "`, `vm ") + "`."}}
 	default:

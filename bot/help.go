@@ -11,12 +11,17 @@ import (
 // help says what works here, for somebody who has never seen it and has one thumb free.
 func (b *Bot) help(m Message) {
 	var s strings.Builder
-	fmt.Fprintf(&s, "**I repair %s from this thread.**\nSay what is wrong; an agent logs in, looks, and mends it. A reply goes on with the same session.\n\n", b.VM.Name)
+	where := "**I repair %s from this thread.**\nSay what is wrong"
+	if m.Place.Thread == "" {
+		where = "**I repair %s.**\nSay in the channel what is wrong"
+	}
+	fmt.Fprintf(&s, where+"; an agent logs in, looks, and mends it. A reply goes on with the same session.\n\n", b.VM.Name)
 	s.WriteString("- `stop` ends the running turn, and I look that nothing of it is left\n")
 	for _, v := range pve.Verbs() {
 		fmt.Fprintf(&s, "- `vm %s`: %s\n", v, v.Explain())
 	}
 	s.WriteString("- `confirm CODE` or `cancel CODE` answers a card where buttons do not work\n")
+	s.WriteString("- `again` runs what came in this thread while I was away\n")
 	fmt.Fprintf(&s, "- `model NAME` changes the model of this thread (now %s)\n\n", code(b.threadModel(m.Place), 60))
 	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first; the question is open for %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
 	fmt.Fprintf(&s, "What I cannot do: help when the place where I run is down too, or repair the Proxmox host itself.")
