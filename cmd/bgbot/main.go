@@ -10,13 +10,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"bgbot/internal/lab"
 )
@@ -36,33 +32,6 @@ func main() {
 	stop()
 	memory.Wait()
 	os.Exit(code)
-}
-
-// giveBack returns to the kernel what work has left over, as soon as the process is quiet again, until ctx ends. The
-// runtime by itself keeps about twice what is live for some minutes, for work that goes on; here none does (ADR 5).
-func giveBack(ctx context.Context) {
-	const quiet = 256 << 10 // bytes allocated from tick to tick: keepalives and a clock on a screen
-	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	tick := time.NewTicker(3 * time.Second)
-	defer tick.Stop()
-	for last, worked := uint64(0), false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		metrics.Read(allocated)
-		now := allocated[0].Value.Uint64()
-		switch {
-		case now-last > quiet:
-			worked = true
-		case worked:
-			runtime.GC() // what lies in a sync.Pool, such as goose's buffers of 4 MiB, survives one collection
-			debug.FreeOSMemory()
-			worked = false
-		}
-		last = now
-	}
 }
 
 // The exit codes of bgbot itself; `bgbot vm` adds those of the gate.
