@@ -22,6 +22,7 @@ import (
 // of [TestStories] and
 //
 //	slack leaves|returns                the bot ends, or begins again; Slack goes on without it
+//	slack drops                         Slack gives up on what it could not deliver so far
 //	slack cuts KIND                     every socket meets that end; it waits for the next one
 //	slack opens NAME                    somebody opens the bot's own page
 //	slack page NAME REGEXP              waits until that stands on somebody's page
@@ -53,6 +54,8 @@ func storySlack(ts *testscript.TestScript, _ bool, args []string) {
 		w.close()
 	case name == "returns":
 		w.open()
+	case name == "drops":
+		d.slack.DropQueued()
 	case name == "cuts" && len(args) == 2 && ends[args[1]] != 0:
 		dialled := d.slack.Dialled()
 		if d.slack.Disrupt(ends[args[1]]) == 0 {
@@ -80,7 +83,7 @@ func storySlack(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("of what Slack sent: %+v", truth)
 		}
 	default:
-		ts.Fatalf("usage: slack leaves|returns | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | keeps thread|card|home | heard",
+		ts.Fatalf("usage: slack leaves|returns|drops | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | keeps thread|card|home | heard",
 			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
 	}
 }
