@@ -21,6 +21,7 @@ LINTER   := $(CACHE)/bin/golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 REAL_VM  := OnARealVM
+ON_SLACK := OnSlack
 SAMPLING := ./cmd/bgbot ./internal/lab
 BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u)
 
@@ -28,7 +29,7 @@ BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -
 export GORACE := atexit_sleep_ms=0
 
 .DEFAULT_GOAL := help
-.PHONY: help drill drills test lint fmt bench screens build deps clean cli bolt debian guest linter
+.PHONY: help drill drills test stories lint fmt bench screens build deps clean cli bolt debian guest linter
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,9 +38,12 @@ drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
 
 # A real VM is emulated and takes a core, so those tests have the machine for themselves, at most two VMs at once.
-test: cli bolt guest build ## all tests, with race detector, real claude CLI, real sshd and real QEMU
-	BGBOT_CLAUDE=$(CLI) go test -race -timeout 480s -skip $(REAL_VM) ./...
+test: cli bolt guest build ## the tests, with race detector, real claude CLI, real sshd and real QEMU
+	BGBOT_CLAUDE=$(CLI) go test -race -timeout 600s -skip '$(REAL_VM)|$(ON_SLACK)' ./...
 	go test -race -timeout 900s -run $(REAL_VM) ./internal/lab
+
+stories: cli ## tell every story of the console in a Slack workspace as well
+	BGBOT_CLAUDE=$(CLI) go test -race -timeout 900s -run $(ON_SLACK) ./cmd/bgbot
 
 drills: cli guest build ## play each practice incident on a real VM, from the command line to the score
 	BGBOT_CLAUDE=$(CLI) go test -timeout 900s -run $(REAL_VM) -v ./cmd/bgbot

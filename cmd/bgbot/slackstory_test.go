@@ -22,7 +22,7 @@ import (
 // of [TestStories] and
 //
 //	slack leaves|returns                the bot ends, or begins again; Slack goes on without it
-//	slack drops                         Slack gives up on what it could not deliver so far
+//	slack drops N                       Slack gives up on N things that it could not deliver
 //	slack cuts KIND                     every socket meets that end; it waits for the next one
 //	slack opens NAME                    somebody opens the bot's own page
 //	slack page NAME REGEXP              waits until that stands on somebody's page
@@ -54,8 +54,11 @@ func storySlack(ts *testscript.TestScript, _ bool, args []string) {
 		w.close()
 	case name == "returns":
 		w.open()
-	case name == "drops":
-		d.slack.DropQueued()
+	case name == "drops" && len(args) == 2:
+		dropped, n := 0, number(ts, args[1])
+		if !soon(func() bool { dropped += d.slack.DropQueued(); return dropped >= n }) {
+			ts.Fatalf("Slack had %d things to deliver, not %d", dropped, n)
+		}
 	case name == "cuts" && len(args) == 2 && ends[args[1]] != 0:
 		dialled := d.slack.Dialled()
 		if d.slack.Disrupt(ends[args[1]]) == 0 {
@@ -83,7 +86,7 @@ func storySlack(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("of what Slack sent: %+v", truth)
 		}
 	default:
-		ts.Fatalf("usage: slack leaves|returns|drops | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | keeps thread|card|home | heard",
+		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | keeps thread|card|home | heard",
 			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
 	}
 }

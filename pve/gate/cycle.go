@@ -26,6 +26,7 @@ const (
 	quitLimit    = 5 * time.Second
 	termLimit    = 5 * time.Second
 	killLimit    = 10 * time.Second
+	doubtLimit   = 5 * time.Second // for a dying QEMU of which nobody can say whose it is
 	scopeLimit   = 5 * time.Second // for swtpm and virtiofsd, which end when their QEMU has
 	cleanupLimit = 15 * time.Second
 	pidFileLimit = 2 * time.Second
@@ -210,6 +211,12 @@ func (g *gate) end(ctx context.Context, old *qemu) error {
 // of it, or its scope, and none of which nobody can say. `qm status` is not asked, since it calls a QEMU stopped whose threads still write.
 func (g *gate) provenDead(ctx context.Context, so string) error {
 	other, doubt := g.identify(ctx)
+	if other == nil && len(doubt) > 0 { // the QEMU of another VM that is just ending goes by itself
+		until(ctx, doubtLimit, func(ctx context.Context) bool {
+			other, doubt = g.identify(ctx)
+			return other != nil || len(doubt) == 0
+		})
+	}
 	switch {
 	case other != nil:
 		defer other.close()

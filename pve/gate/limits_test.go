@@ -26,7 +26,7 @@ func TestNoStartIsEndedHalfWay(t *testing.T) {
 		look    = host.ProcLimit
 		check   = configLimit + command
 		ladder  = qmStopLimit + command + settleLimit + lookLimit + quitLimit + termLimit + killLimit
-		proof   = look + scopeLimit + look + scopeLimit
+		proof   = look + doubtLimit + look + scopeLimit + look + scopeLimit
 		boot    = pidFileLimit + cleanupLimit + look + qmStartLimit + command
 		fresh   = newLimit + lookLimit
 		layers  = 4 * lookLimit // the last look at each
