@@ -97,6 +97,9 @@ func (c *Client) once(ctx context.Context, v Verb, step func(Step)) (Report, err
 		return r.report, err
 	}
 	err = c.follow(ctx, s, r, step)
+	if err != nil && c.closing.Err() != nil { // which the end of the connection may outrun
+		err = errors.Join(errClosed, err)
+	}
 	op, at := r.last()
 	if !r.done {
 		r.report.Result.Op = op
