@@ -37,15 +37,15 @@ help: ## list these commands
 drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
 
-# A real VM is emulated and takes a core, so those tests have the machine for themselves, at most two VMs at once.
-test: cli bolt guest build ## the tests, with race detector, real claude CLI, real sshd and real QEMU
+test: cli bolt guest build ## the tests, with race detector, real claude CLI, real sshd and real store; some minutes
 	BGBOT_CLAUDE=$(CLI) go test -race -timeout 600s -skip '$(REAL_VM)|$(ON_SLACK)' ./...
-	go test -race -timeout 900s -run $(REAL_VM) ./internal/lab
 
 stories: cli ## tell every story of the console in a Slack workspace as well
 	BGBOT_CLAUDE=$(CLI) go test -race -timeout 900s -run $(ON_SLACK) ./cmd/bgbot
 
-drills: cli guest build ## play each practice incident on a real VM, from the command line to the score
+# A real VM is emulated and takes a core, so these have the machine for themselves, at most two VMs at once.
+drills: cli guest build ## what may befall a real VM in a real QEMU, and each practice incident from the command line to the score
+	go test -race -timeout 900s -run $(REAL_VM) ./internal/lab
 	BGBOT_CLAUDE=$(CLI) go test -timeout 900s -run $(REAL_VM) -v ./cmd/bgbot
 
 lint: linter ## golangci-lint, gofumpt and goimports included
