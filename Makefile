@@ -1,4 +1,4 @@
-# The commands of the project. `make` alone lists them; CI calls `make test`, `make drills` and `make lint` and nothing else.
+# The commands of the project. `make` alone lists them; .ci/run says which of them CI calls.
 
 # The tools, pinned. CLAUDE is agentrun.Pinned and agentrun/cli/package.json too; a test compares them.
 CLAUDE   := 2.1.330
