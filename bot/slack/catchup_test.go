@@ -42,7 +42,7 @@ func TestWhatWasSaidWhileTheBotWasOffIsReadBack(t *testing.T) {
 	s.run(nil)
 	s.core.await(t, "notice", func(m bot.Message) bool { return strings.HasSuffix(m.Notice, ", 3 messages recovered.") })
 	want := []string{"devvm is frozen", "a reply in the first", "second thread", "a reply in it"} // what people were at comes first
-	if got := slices.Compact(s.texts()); !slices.Equal(got, want) { // the first may come again, if its ack did not get out
+	if got := slices.Compact(s.texts()); !slices.Equal(got, want) {                               // the first may come again, if its ack did not get out
 		t.Errorf("the core has %q, want %q", got, want)
 	}
 	only := s.Ephemerals(operator)
