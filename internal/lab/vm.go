@@ -131,11 +131,13 @@ func (l *Lab) proveBroken(ctx context.Context) error {
 	if l.real() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second) // what hangs, hangs for ever
-	defer cancel()
-	if err := pve.Reach(ctx, l.watcher()); err != nil {
+	login, loggedIn := context.WithTimeout(ctx, 15*time.Second) // some milliseconds, on a machine that is not busy
+	defer loggedIn()
+	if err := pve.Reach(login, l.watcher()); err != nil {
 		return fmt.Errorf("the VM cannot be reached: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // what hangs, hangs for ever
+	defer cancel()
 	if l.Recovered(ctx) == nil {
 		return errors.New("the fault has no effect: the VM is healthy")
 	}
