@@ -20,6 +20,8 @@ GUEST    := $(CACHE)/guest
 LINTER   := $(CACHE)/bin/golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+# Not vet as well: make lint runs it, and here it would check every package with all that it imports once more.
+TEST     := go test -race -vet=off
 REAL_VM  := OnARealVM
 ON_SLACK := OnSlack
 SAMPLING := ./cmd/bgbot ./internal/lab
@@ -37,16 +39,16 @@ help: ## list these commands
 drill: cli guest build ## live through a practice incident in this terminal
 	@./bin/bgbot drill
 
-test: cli bolt guest build ## the tests, with race detector, real claude CLI, real sshd and real store; some minutes
-	BGBOT_CLAUDE=$(CLI) go test -race -timeout 600s -skip '$(REAL_VM)|$(ON_SLACK)' ./...
+test: cli bolt guest ## the tests, with race detector, real claude CLI, real sshd and real store; some minutes
+	BGBOT_CLAUDE=$(CLI) $(TEST) -timeout 600s -skip '$(REAL_VM)|$(ON_SLACK)' ./...
 
 stories: cli ## tell every story of the console in a Slack workspace as well
-	BGBOT_CLAUDE=$(CLI) go test -race -timeout 900s -run $(ON_SLACK) ./cmd/bgbot
+	BGBOT_CLAUDE=$(CLI) $(TEST) -timeout 900s -run $(ON_SLACK) ./cmd/bgbot
 
 # A real VM is emulated and takes a core, so these have the machine for themselves, at most two VMs at once.
 drills: cli guest build ## what may befall a real VM in a real QEMU, and each practice incident from the command line to the score
-	go test -race -timeout 900s -run $(REAL_VM) ./internal/lab
-	BGBOT_CLAUDE=$(CLI) go test -timeout 900s -run $(REAL_VM) -v ./cmd/bgbot
+	$(TEST) -timeout 900s -run $(REAL_VM) ./internal/lab
+	BGBOT_CLAUDE=$(CLI) go test -vet=off -timeout 900s -run $(REAL_VM) -v ./cmd/bgbot
 
 lint: linter ## golangci-lint, gofumpt and goimports included
 	$(LINTER) run ./...
