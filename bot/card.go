@@ -19,7 +19,7 @@ func (b *Bot) code(p Place) string {
 			raw[i] = letters[int(raw[i])%len(letters)]
 		}
 		raw[raw[1]%4] = letters[int(raw[0])%8] // a digit somewhere
-		if _, taken := b.Store.ConfirmationByCode(b.work, p.Chat, p.Channel, string(raw[:])); !taken {
+		if _, err := b.Store.ConfirmationByCode(b.work, p.Chat, p.Channel, string(raw[:])); err != nil {
 			return string(raw[:])
 		}
 	}
@@ -84,7 +84,7 @@ func again(v pve.Verb) string {
 
 // closeAnswered closes a card again that was answered while it was being written.
 func (b *Bot) closeAnswered(c store.Confirmation) {
-	if now, ok := b.Store.Confirmation(b.work, c.Nonce); ok && now.Outcome != "" {
+	if now, err := b.Store.Confirmation(b.work, c.Nonce); err == nil && now.Outcome != "" {
 		b.closeCard(c.Nonce, "☑ "+b.title(pve.Verb(c.Verb))+": "+now.Outcome+".")
 	}
 }
@@ -92,7 +92,7 @@ func (b *Bot) closeAnswered(c store.Confirmation) {
 // complete puts the facts on a card that could not wait for them.
 func (b *Bot) complete(r request, c store.Confirmation, news <-chan facts) {
 	f := b.orBefore(<-news)
-	if now, ok := b.Store.Confirmation(b.work, c.Nonce); !ok || now.Outcome != "" || c.Card == "" {
+	if now, err := b.Store.Confirmation(b.work, c.Nonce); err != nil || now.Outcome != "" || c.Card == "" {
 		return
 	}
 	if err := b.out[r.place.Chat].settle(b.work, r.place, c.Card, b.card(r, c, f)); err != nil && !gone(err) {
@@ -121,9 +121,9 @@ func (b *Bot) cardChoices(c store.Confirmation, f facts) []Choice {
 // closeCard takes the buttons off a card and says how it ended; pages do not show it any more.
 func (b *Bot) closeCard(nonce, text string) {
 	b.redraw()
-	c, ok := b.Store.Confirmation(b.work, nonce)
+	c, err := b.Store.Confirmation(b.work, nonce)
 	p := Place(c.Place)
-	if !ok || c.Card == "" || b.out[p.Chat] == nil { // a chat that is not configured any more keeps its card
+	if err != nil || c.Card == "" || b.out[p.Chat] == nil { // a chat that is not configured any more keeps its card
 		return
 	}
 	if err := b.out[p.Chat].settle(b.work, p, c.Card, Text{Body: text}); err != nil && !gone(err) {

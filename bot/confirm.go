@@ -178,13 +178,17 @@ func (b *Bot) outdate(o operation) {
 // confirm takes a click or a typed code. Everything is looked up in the record: the click carries only its nonce.
 func (b *Bot) confirm(m Message, key string, yes bool) {
 	var c store.Confirmation
-	var ok bool
+	var err error
 	if m.Click != "" {
-		c, ok = b.Store.Confirmation(b.work, key)
+		c, err = b.Store.Confirmation(b.work, key)
 	} else {
-		c, ok = b.Store.ConfirmationByCode(b.work, m.Place.Chat, m.Place.Channel, key)
+		c, err = b.Store.ConfirmationByCode(b.work, m.Place.Chat, m.Place.Channel, key)
 	}
-	if !ok || c.Place.Chat != m.Place.Chat || c.Place.Channel != m.Place.Channel {
+	if errors.Is(err, store.ErrUnread) { // it may be a good one, so this says nothing about it
+		b.answer(m, unreadText+b.trouble())
+		return
+	}
+	if err != nil || c.Place.Chat != m.Place.Chat || c.Place.Channel != m.Place.Channel {
 		b.answer(m, "There is no open confirmation like that here: it was answered, replaced or has expired, or the code is another. Nothing was done now; `vm status` says how things are.")
 		return
 	}
@@ -254,10 +258,16 @@ func names(people []auth.Person) string {
 	return strings.Join(all, ",")
 }
 
+// unreadText answers a press or a code of which only the disk knows, while the disk does not answer.
+const unreadText = "I cannot look that confirmation up just now, so nothing was done.\n" +
+	"Try it once more in a moment, or type the verb again: a new card works without the old ones."
+
 func usedText(err error, c store.Confirmation) string {
 	switch {
 	case errors.Is(err, store.ErrExpired) || c.Outcome == store.Expired:
 		return "That confirmation has expired; nothing was done. Type `" + again(pve.Verb(c.Verb)) + "` if you still want it."
+	case errors.Is(err, store.ErrUnread):
+		return unreadText
 	case errors.Is(err, store.ErrUsed):
 		return "That confirmation was answered already; nothing more was done."
 	default:

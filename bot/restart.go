@@ -95,7 +95,7 @@ func (b *Bot) showAllAgain(open []store.Confirmation) {
 	}
 	f = b.orBefore(<-news)
 	for i := range open {
-		if now, ok := b.Store.Confirmation(b.work, open[i].Nonce); ok && now.Outcome == "" {
+		if now, err := b.Store.Confirmation(b.work, open[i].Nonce); err == nil && now.Outcome == "" {
 			b.showAgain(&open[i], f)
 		}
 	}

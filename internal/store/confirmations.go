@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -42,6 +43,8 @@ var (
 	ErrUnknown = errors.New("no such confirmation")
 	ErrUsed    = errors.New("the confirmation was used before")
 	ErrExpired = errors.New("the confirmation has expired")
+	// ErrUnread is no word about the confirmation: memory does not have it, and the disk did not answer in time.
+	ErrUnread = errors.New("the disk did not say whether there is such a confirmation")
 )
 
 // confirmationKey is the row of a confirmation.
@@ -103,15 +106,16 @@ func (s *Store) SetCard(ctx context.Context, nonce, card string) {
 	s.settled(ctx, w)
 }
 
-// Confirmation is the one with this nonce, used or not; they are kept for 30 days.
-func (s *Store) Confirmation(ctx context.Context, nonce string) (Confirmation, bool) {
+// Confirmation is the one with this nonce, used or not; they are kept for 30 days. Its error is [ErrUnknown] when there
+// is none, and [ErrUnread] when it could not find out. What is open, or was answered within the hour, it always knows.
+func (s *Store) Confirmation(ctx context.Context, nonce string) (Confirmation, error) {
 	s.mu.Lock()
 	c, ok := s.confirmations.get(nonce)
 	s.mu.Unlock()
 	if ok {
-		return c, true
+		return c, nil
 	}
-	found, _ := ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]Confirmation, error) {
+	found, read := ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]Confirmation, error) {
 		return list(ctx, db, scanConfirmation, selectConfirmations+`where nonce = ?`, nonce)
 	})
 	s.mu.Lock()
@@ -119,12 +123,19 @@ func (s *Store) Confirmation(ctx context.Context, nonce string) (Confirmation, b
 	for _, c := range found {
 		s.confirmations.learn(nonce, c)
 	}
-	return s.confirmations.get(nonce)
+	switch c, ok := s.confirmations.get(nonce); {
+	case ok:
+		return c, nil
+	case read:
+		return Confirmation{}, ErrUnknown
+	}
+	return Confirmation{}, ErrUnread
 }
 
 // ConfirmationByCode is the newest confirmation without an outcome in a channel that has this code. It may have
-// expired: then UseConfirmation says so. It never waits.
-func (s *Store) ConfirmationByCode(_ context.Context, chat, channel, code string) (Confirmation, bool) {
+// expired: then UseConfirmation says so. Its error is [ErrUnknown] when there is none, and [ErrUnread] as long as the
+// disk could not be read since the start. It never waits.
+func (s *Store) ConfirmationByCode(_ context.Context, chat, channel, code string) (Confirmation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var newest Confirmation
@@ -135,7 +146,13 @@ func (s *Store) ConfirmationByCode(_ context.Context, chat, channel, code string
 			newest, found = c, true
 		}
 	}
-	return newest, found
+	switch {
+	case found:
+		return newest, nil
+	case s.loaded:
+		return Confirmation{}, ErrUnknown
+	}
+	return Confirmation{}, ErrUnread
 }
 
 // UseConfirmation ends a confirmation with one of the outcomes. However many try, and whatever the disk does, exactly
@@ -144,13 +161,13 @@ func (s *Store) UseConfirmation(ctx context.Context, nonce, by, outcome string, 
 	if outcome != Confirmed && outcome != Cancelled && outcome != Expired {
 		return fmt.Errorf("%q is no outcome of a confirmation", outcome)
 	}
-	s.Confirmation(ctx, nonce) // brings an old one into memory
+	_, err := s.Confirmation(ctx, nonce) // brings an old one into memory
 	s.mu.Lock()
 	c, ok := s.confirmations.get(nonce)
 	switch {
 	case !ok:
 		s.mu.Unlock()
-		return ErrUnknown
+		return cmp.Or(err, ErrUnread) // without err it was forgotten again just now
 	case c.Outcome != "":
 		s.mu.Unlock()
 		return ErrUsed
@@ -184,7 +201,8 @@ func (s *Store) OpenConfirmations(_ context.Context, now time.Time) []Confirmati
 }
 
 func (s *Store) loadConfirmations() error {
-	rows, err := list(s.work, s.db, scanConfirmation, selectConfirmations+`where outcome = '' order by made`)
+	rows, err := list(s.work, s.db, scanConfirmation, selectConfirmations+`where outcome = ''
+or nonce in (select nonce from confirmations order by made desc limit ?) order by made`, confirmationsHeld/2)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range rows {

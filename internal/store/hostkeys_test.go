@@ -44,8 +44,8 @@ func TestAStoreOfAnOlderBgbotIsTakenOver(t *testing.T) {
 	}
 	db.Close()
 	s = mustOpen(t, addressOf(s.path))
-	got, ok := s.Confirmation(ctx, "n1")
-	same(t, "confirmation", []any{got, ok}, []any{open, true})
+	got, err := s.Confirmation(ctx, "n1")
+	same(t, "confirmation", []any{got, err}, []any{open, nil})
 	s.AcceptHostKey(ctx, HostKey{VMID: 102, Key: "ssh-ed25519 BBBB", At: at(1)})
 	written(t, s)
 	if _, ok := restart(t, s).HostKey(ctx, 102); !ok {

@@ -170,16 +170,19 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	if !s.loaded {
+	s.mu.Lock()
+	loaded := s.loaded
+	s.mu.Unlock()
+	if !loaded {
 		if err := s.load(); err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
-		s.loaded = true
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loaded = true
 	if fresh {
-		s.mu.Lock()
 		s.rewrite()
-		s.mu.Unlock()
 	}
 	return nil
 }

@@ -18,7 +18,8 @@
 //     is worse than losing history. A file that was not made by bgbot, or by a newer one, is refused and left alone.
 //   - A confirmation is used at most once in this process whatever the disk does; the disk has a say as well (a
 //     conditional write), for the time before this process and for a second replica later.
-//   - Memory is bounded: what is open or recent is held, older rows are looked up on disk when asked for.
+//   - Memory is bounded: what is open or recent is held, older rows are looked up on disk when asked for. A confirmation
+//     that only the disk knows while it does not answer is [ErrUnread], never [ErrUnknown], and does nothing.
 //   - SQL statements are written so that PostgreSQL takes them too; another dialect is another URL scheme, another
 //     folder of migrations and other place holders. It is not built.
 //   - The records may be hash-chained later: the writer is the only place that writes them, one after the other.
@@ -64,7 +65,6 @@ type Store struct {
 	db      *sql.DB // nil while there is no connection
 	file    os.FileInfo
 	suspect bool // the file may be damaged: check it whole at the next opening
-	loaded  bool
 	tries   int
 	retry   time.Time // zero unless failing
 	pruned  time.Time
@@ -73,6 +73,7 @@ type Store struct {
 	// mu guards all below.
 	mu            sync.Mutex
 	closed        bool
+	loaded        bool // memory has what is open or recent on disk
 	queue         queue
 	health        health
 	messages      recent[messageKey, struct{}]
@@ -94,8 +95,20 @@ const (
 	cursorsHeld       = 512
 )
 
-// confirmationsLinger is how long one that expired unmarked is held as if it were open, so that it can be marked.
-const confirmationsLinger = 24 * time.Hour
+// How long a confirmation is held after its time: one that expired unmarked as if it were open, so that it can be marked,
+// and one that was answered, so that who presses it again hears so whatever the disk does.
+const (
+	openLingers     = 24 * time.Hour
+	answeredLingers = time.Hour
+)
+
+// stays says whether memory must not forget c, wherever else it is kept.
+func (c Confirmation) stays() bool {
+	if c.Outcome == "" {
+		return time.Since(c.Expires) < openLingers
+	}
+	return time.Since(c.Expires) < answeredLingers || time.Since(c.Used) < answeredLingers
+}
 
 func newStore(path string, log *slog.Logger) *Store {
 	s := &Store{
@@ -116,8 +129,7 @@ func newStore(path string, log *slog.Logger) *Store {
 	s.messages = newRecent[messageKey, struct{}](messagesHeld, func(k messageKey, _ struct{}) bool { return s.queue.has(k) })
 	s.threads = newRecent[Place, Thread](threadsHeld, func(k Place, _ Thread) bool { return s.queue.has(threadKey(k)) })
 	s.confirmations = newRecent[string, Confirmation](confirmationsHeld, func(k string, c Confirmation) bool {
-		open := c.Outcome == "" && time.Since(c.Expires) < confirmationsLinger
-		return open || s.queue.has(confirmationKey(k))
+		return c.stays() || s.queue.has(confirmationKey(k))
 	})
 	s.operations = newRecent[string, Operation](operationsHeld, func(k string, o Operation) bool {
 		return o.Ended.IsZero() || s.queue.has(operationKey(k))

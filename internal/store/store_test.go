@@ -205,8 +205,8 @@ func TestWhatWasKeptSurvivesARestart(t *testing.T) {
 		same(t, name+": thread", []any{got, ok}, []any{thread, true})
 		same(t, name+": threads", s.Threads(ctx, at(1)), []Thread{thread})
 		same(t, name+": turns", s.OpenTurns(ctx), []Turn{turn})
-		asked, ok := s.Confirmation(ctx, "n1")
-		same(t, name+": confirmation", []any{asked, ok}, []any{open, true})
+		asked, err := s.Confirmation(ctx, "n1")
+		same(t, name+": confirmation", []any{asked, err}, []any{open, nil})
 		same(t, name+": open operations", s.OpenOperations(ctx), []Operation{running})
 		if name == "after" { // a closed store does not read
 			same(t, name+": threads of all times", s.Threads(ctx, time.Time{}), []Thread{thread, older})

@@ -105,7 +105,9 @@ func TestABotStartsOnADiskThatTurnedReadOnly(t *testing.T) {
 	}
 	ctx := t.Context()
 	same(t, "new", s.Seen(ctx, "slack", "during", time.Now()), false)
-	same(t, "a confirmation that only the disk knows", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUnknown)
+	same(t, "a confirmation that only the disk knows", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUnread)
+	_, err := s.ConfirmationByCode(ctx, "slack", "C1", "4F7Q")
+	same(t, "and its code", err, ErrUnread)
 	s.SaveThread(ctx, Thread{Place: here, Session: "newer", Touched: at(1)})
 	s.EndTurn(ctx, "cut")
 	remount(0)
