@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bgbot/bot"
+	"bgbot/internal/slacktest"
 )
 
 // openedPage is what Slack sends when a person opens the bot's own page.
@@ -95,8 +96,8 @@ func TestOutOfItsChannelItSaysSo(t *testing.T) {
 	s.until("the page", func() bool { return s.Home(operator).Shown() == want })
 }
 
-// Nothing looks at the token for minutes, but a post that Slack refuses does.
-func TestAPostFindsThatTheTokenWasRevoked(t *testing.T) {
+// Nothing looks at the token for minutes, but whatever Slack refuses does.
+func TestACallFindsThatTheTokenWasRevoked(t *testing.T) {
 	t.Parallel()
 	for name, say := range map[string]func(*running) error{
 		"post": func(r *running) error {
@@ -106,12 +107,15 @@ func TestAPostFindsThatTheTokenWasRevoked(t *testing.T) {
 		"edit": func(r *running) error {
 			return r.Edit(t.Context(), r.home.place(""), "1700000000.000100", bot.Text{Body: "progress"})
 		},
+		"page": func(r *running) error { return r.Home(t.Context(), operator, bot.Text{Body: "the state"}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t)
 			r := s.run(nil)
-			s.RefuseToken(s.BotToken(), "token_revoked")
+			s.Inject(slacktest.Fault{ // not all calls: reading back would find it too
+				Methods: []string{"chat.postMessage", "chat.update", "views.publish", "conversations.info"}, Kind: slacktest.ErrorCode, Error: "token_revoked",
+			})
 			if err := say(r); err == nil {
 				t.Fatal("it was said")
 			}

@@ -141,6 +141,13 @@ func (c *Chat) Edit(ctx context.Context, p bot.Place, id string, t bot.Text) err
 	return err
 }
 
+// Home is [sender.Home].
+func (c *Chat) Home(ctx context.Context, person string, t bot.Text) error {
+	err := c.sender.Home(ctx, person, t)
+	c.doubt(err)
+	return err
+}
+
 // doubt has the token looked at once it is refused, so that Run ends with the mend and not only what was to be said.
 func (c *Chat) doubt(err error) {
 	if _, fatal := errors.AsType[*bot.Fatal](err); fatal {
