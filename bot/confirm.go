@@ -212,6 +212,13 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 	if !yes {
 		text = "✖ " + b.title(verb) + ": cancelled by " + plain(m.Name, 40) + ". Nothing was done."
 	}
+	if m.onPage() { // closing the card draws it
+		note := text
+		if yes {
+			note += " It goes on in its thread."
+		}
+		b.visit(m.From, note, time.Now())
+	}
 	b.start(func() { b.closeCard(c.Nonce, text) })
 	switch {
 	case !yes || waited:

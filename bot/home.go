@@ -29,10 +29,10 @@ func (b *Bot) home(who auth.Person, note string) { b.show(who, b.visit(who, note
 func (b *Bot) show(who auth.Person, visit visit) {
 	note := visit.note
 	news := b.inquire()
-	b.draw(who, b.page(who.Chat, note, facts{late: true}))
+	b.draw(who, b.page(who, note, facts{late: true}))
 	f := <-news
 	if b.last(who) == visit { // otherwise it was drawn anew meanwhile
-		b.draw(who, b.page(who.Chat, note, f))
+		b.draw(who, b.page(who, note, f))
 	}
 }
 
@@ -42,6 +42,16 @@ func (b *Bot) visit(who auth.Person, note string, at time.Time) visit {
 	defer b.mu.Unlock()
 	b.visits[who] = visit{count: b.visits[who].count + 1, at: at, note: note}
 	return b.visits[who]
+}
+
+// revisit notes that somebody's page is drawn anew although they did nothing: what they were told stays.
+func (b *Bot) revisit(who auth.Person) visit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v := b.visits[who]
+	v.count++
+	b.visits[who] = v
+	return v
 }
 
 func (b *Bot) last(who auth.Person) visit {
@@ -57,7 +67,7 @@ func (b *Bot) redraw() {
 	b.mu.Unlock()
 	for who, v := range visits {
 		if time.Since(v.at) < pageLife && b.Policy.Check(who, auth.Look) == nil {
-			b.start(func() { b.show(who, b.visit(who, v.note, v.at)) })
+			b.start(func() { b.show(who, b.revisit(who)) })
 		}
 	}
 }
@@ -73,8 +83,9 @@ func (b *Bot) draw(who auth.Person, t Text) {
 	}
 }
 
-// page is the bot's own page: the state first, then what runs, what is open, and what was done.
-func (b *Bot) page(chat, note string, f facts) Text {
+// page is the bot's own page for somebody: the state first, then what runs, what is open, and what was done. Its buttons
+// are those that this person may press, with what ends or decides something first.
+func (b *Bot) page(who auth.Person, note string, f facts) Text {
 	var s strings.Builder
 	if note != "" {
 		s.WriteString(note + "\n\n")
@@ -90,11 +101,12 @@ func (b *Bot) page(chat, note string, f facts) Text {
 		}
 		s.WriteString(b.lookText(f))
 	}
-	turns, stops := b.running(chat)
+	turns, choices := b.running(who.Chat)
+	cards, answers := b.openCards(who)
 	section(&s, "Running now", turns, "Nothing.")
-	section(&s, "Open cards", b.openCards(chat), "None.")
+	section(&s, "Open cards", cards, "None.")
 	section(&s, "Done lately", b.done(), "Nothing yet.")
-	choices := stops
+	choices = append(choices, answers...)
 	for _, v := range pve.Verbs() {
 		c := verbChoice(v)
 		if v == pve.Stop { // beside the Stop buttons of turns
@@ -141,14 +153,23 @@ func (b *Bot) running(chat string) (lines []string, stops []Choice) {
 	return lines, stops
 }
 
-func (b *Bot) openCards(chat string) (lines []string) {
-	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
-		if c.Place.Chat == chat {
-			lines = append(lines, fmt.Sprintf("%s? asked by %s · open until %s · `confirm %s` or `cancel %s` in the channel",
-				b.title(pve.Verb(c.Verb)), b.called(c.Requester), c.Expires.Local().Format("15:04:05"), c.Code, c.Code))
+// openCards lists the cards of somebody's chat, with the buttons of each: the same record is behind them as behind those in
+// the thread. Who would be refused has no button to confirm, and a host key is accepted only where both keys are shown.
+func (b *Bot) openCards(who auth.Person) (lines []string, choices []Choice) {
+	open := slices.DeleteFunc(b.Store.OpenConfirmations(b.work, time.Now()), func(c store.Confirmation) bool { return c.Place.Chat != who.Chat })
+	for _, c := range open {
+		lines = append(lines, fmt.Sprintf("%s? asked by %s · open until %s · `confirm %s` or `cancel %s` in the channel",
+			b.title(pve.Verb(c.Verb)), b.called(c.Requester), c.Expires.Local().Format("15:04:05"), c.Code, c.Code))
+		label := b.title(pve.Verb(c.Verb))
+		if len(open) > 1 { // which of them
+			label += " · " + c.Code
 		}
+		if c.Verb != string(hostKeyVerb) && b.mayConfirm(Message{From: who}, c, true) == "" {
+			choices = append(choices, Choice{ID: clickConfirm + c.Nonce, Label: "Confirm: " + label, Danger: true})
+		}
+		choices = append(choices, Choice{ID: clickCancel + c.Nonce, Label: "Cancel: " + label})
 	}
-	return lines
+	return lines, choices
 }
 
 // doneLately is how many operations a page shows; a phone shows about as many.

@@ -26,7 +26,7 @@ import (
 //	slack cuts KIND                     every socket meets that end; it waits for the next one
 //	slack opens NAME                    somebody opens the bot's own page
 //	slack page NAME REGEXP              waits until that stands on somebody's page
-//	slack touches NAME LABEL            presses a button there
+//	[!] slack touches NAME LABEL        presses a button there, or finds none
 //	slack edits NAME TEXT               somebody changes what they said last
 //	slack joins NAME                    somebody new comes into the channel
 //	slack keeps thread|card|home        writes what the operator has before them into the folder of -dump, for pictures
@@ -41,7 +41,7 @@ var ends = map[string]slacktest.Disruption{
 	"hangup": slacktest.Hangup, "close": slacktest.CloseFrame, "half": slacktest.CutFrame, "crowd": slacktest.TooMany,
 }
 
-func storySlack(ts *testscript.TestScript, _ bool, args []string) {
+func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 	w := the(ts)
 	d, ok := w.venue.(*desk)
 	if !ok {
@@ -72,7 +72,9 @@ func storySlack(ts *testscript.TestScript, _ bool, args []string) {
 	case name == "page" && len(args) == 3:
 		ts.Check(d.page(ctx, member(args[1]), args[2]))
 	case name == "touches" && len(args) == 3:
-		ts.Check(d.touch(member(args[1]), args[2]))
+		if err := d.touch(member(args[1]), args[2]); neg != (err != nil) {
+			ts.Fatalf("touching %q: %v", args[2], err)
+		}
 	case name == "edits" && len(args) == 3:
 		ts.Check(d.edit(args[1], args[2]))
 	case name == "joins" && len(args) == 2:
