@@ -94,6 +94,12 @@ type Homed interface {
 	Home(ctx context.Context, person string, t Text) error
 }
 
+// Naming is a Chat that knows how it shows people.
+type Naming interface {
+	// NameOf is how the person with this user ID is shown, "" if that is not known. It returns at once.
+	NameOf(person string) string
+}
+
 // Attentive is a Chat that can show beside a thread that the bot is at work there.
 type Attentive interface {
 	// Working shows status, a few words; an empty one takes it away. The service forgets it by itself after a while. It is

@@ -238,6 +238,7 @@ func (b *Bot) mayConfirm(m Message, c store.Confirmation, yes bool) (no string) 
 	}
 	by := b.Confirm.by(pve.Verb(c.Verb))
 	var denied error
+	var asked string // whom that is about
 	for name := range strings.SplitSeq(c.Requester, ",") {
 		requester, err := auth.ParsePerson(name)
 		if err == nil {
@@ -247,11 +248,11 @@ func (b *Bot) mayConfirm(m Message, c store.Confirmation, yes bool) (no string) 
 		case err == nil && by != auth.Other: // one of those who asked is enough
 			return ""
 		case err != nil:
-			denied = err // whoever asked is no second person
+			denied, asked = err, name // whoever asked is no second person
 		}
 	}
 	if denied != nil {
-		return message(denied)
+		return strings.Replace(message(denied), asked, b.called(c.Requester), 1) // the policy knows IDs only
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -222,17 +223,18 @@ func (b *Bot) nameOf(o store.Operation) string {
 	return b.called(o.Actor)
 }
 
-// called names the people of a record.
+// called names the people of a record as their chat shows them; of whom that is not known it has the ID.
 func (b *Bot) called(people string) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	var all []string
 	for id := range strings.SplitSeq(people, ",") {
 		who, _ := auth.ParsePerson(id)
-		if name := b.names[who]; name != "" {
-			id = name
+		b.mu.Lock()
+		name := b.names[who]
+		b.mu.Unlock()
+		if chat, ok := b.Chats[who.Chat].(Naming); ok && name == "" { // who has said nothing since the start
+			name = chat.NameOf(who.ID)
 		}
-		all = append(all, plain(id, 40))
+		all = append(all, plain(cmp.Or(name, id), 40))
 	}
 	return strings.Join(all, ", ")
 }

@@ -118,7 +118,7 @@ func TestACardIsAnsweredOnThePage(t *testing.T) {
 	i.hears(Message{Home: true, Place: outside, From: colleague, Name: "colleague"})
 	i.personsPage(colleague, `🔵 .*- Stop devvm\? asked by operator`, "Cancel: Stop devvm")
 	i.hears(Message{Click: yes.ID, Place: outside, From: colleague, Name: "colleague"})
-	i.personsPage(colleague, `Only .*, who asked, may confirm this\.\n\n🔵 .*- Stop devvm\? asked by operator`, "Cancel: Stop devvm")
+	i.personsPage(colleague, `Only operator, who asked, may confirm this\.\n\n🔵 .*- Stop devvm\? asked by operator`, "Cancel: Stop devvm")
 	stranger := auth.Person{Chat: "phone", ID: "U9"}
 	i.hears(Message{Click: yes.ID, Place: outside, From: stranger, Name: "stranger"})
 	i.personsPage(stranger, `⛔ You may not do that here: [^\n]*$`)

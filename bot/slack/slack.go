@@ -148,6 +148,14 @@ func (c *Chat) Home(ctx context.Context, person string, t bot.Text) error {
 	return err
 }
 
+// NameOf is how Slack shows somebody; of the allowlist that is known from the start.
+func (c *Chat) NameOf(person string) string {
+	if name := c.people.name(person); name != person {
+		return name
+	}
+	return ""
+}
+
 // doubt has the token looked at once it is refused, so that Run ends with the mend and not only what was to be said.
 func (c *Chat) doubt(err error) {
 	if _, fatal := errors.AsType[*bot.Fatal](err); fatal {
