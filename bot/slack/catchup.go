@@ -103,6 +103,9 @@ func (in *intake) catchUp(ctx context.Context) {
 		}
 		retry.reset()
 		r, alarmed, failing = nil, false, time.Time{}
+		if _, _, more := in.gaps.open(); more { // it came while this one was read, and has perhaps woken us before
+			pause = 0
+		}
 	}
 }
 

@@ -98,6 +98,30 @@ func TestWhatWasSaidInAGapIsReadBack(t *testing.T) {
 	s.notes("I was away for a moment, 1 message recovered.")
 }
 
+// The connection breaks again while the gap before it cannot be read back yet. What was said in the second is not left
+// until the next round: it may be a stop.
+func TestASecondGapIsReadBackAfterTheFirst(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.run(nil)
+	mend := s.Inject(slacktest.Fault{Methods: []string{"conversations.history"}, Kind: slacktest.HTML502})
+	for _, text := range []string{"one", "two"} {
+		dialled, asked := s.Dialled(), len(s.Calls("conversations.history"))
+		s.SetLink(slacktest.Link{Status: 503})
+		s.Disrupt(slacktest.Hangup)
+		s.says(operator, "", text)
+		s.DropQueued()
+		s.SetLink(slacktest.Link{})
+		if err := s.AwaitSockets(s.deadline(), 1, dialled); err != nil {
+			t.Fatal(err)
+		}
+		s.until("reading back", func() bool { return len(s.Calls("conversations.history")) > asked })
+	}
+	mend()
+	s.hears("one")
+	s.hears("two")
+}
+
 // Everything looks well, and nothing arrives.
 func TestADeafSocketIsNoticedByReadingBack(t *testing.T) {
 	t.Parallel()
