@@ -1,8 +1,10 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,7 +164,8 @@ func (g *gate) keep(f pve.File) string {
 	return "kept in " + g.stateDir
 }
 
-// store writes a file and removes all but the newest ones of its kind.
+// store writes a file and removes all but the newest ones of its kind. The file itself stays: by a clock that was set back
+// it may be the oldest.
 func store(path string, data []byte, kind string, newest int) error {
 	if err := replace(path, data); err != nil {
 		return err
@@ -172,13 +175,16 @@ func store(path string, data []byte, kind string, newest int) error {
 		return err
 	}
 	age := func(name string) int64 {
+		if name == path {
+			return math.MaxInt64
+		}
 		info, err := os.Stat(name)
 		if err != nil {
 			return 0
 		}
 		return info.ModTime().UnixNano()
 	}
-	slices.SortFunc(names, func(a, b string) int { return int(min(1, max(-1, age(a)-age(b)))) })
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(age(a), age(b)) })
 	for _, old := range names[:len(names)-newest] {
 		_ = os.Remove(old)
 	}

@@ -226,6 +226,29 @@ func TestOldEvidenceIsRemovedButNotThatOfAChange(t *testing.T) {
 	}
 }
 
+// The host's clock was set back, so all that is kept seems to come from later than what is kept now.
+func TestEvidenceIsKeptWhenTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.run("forensics")
+	later := time.Now().Add(24 * time.Hour)
+	for _, folder := range []string{"run/pve-gate/", "state/"} {
+		for i := range 31 {
+			old := fmt.Sprintf("%s102-forensics-%04d.txt", folder, i)
+			h.file(old, "")
+			if err := os.Chtimes(h.path(old), later, later); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	kept := "102-forensics-" + h.run("forensics").result.Op + ".txt"
+	for _, folder := range []string{"run/pve-gate/", "state/"} {
+		if _, err := os.Stat(h.path(folder + kept)); err != nil {
+			t.Errorf("the step said that it is kept: %v", err)
+		}
+	}
+}
+
 func TestTheTextFormatIsForPeople(t *testing.T) {
 	t.Parallel()
 	h := newHost(t).withVM()
