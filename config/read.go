@@ -174,6 +174,12 @@ func readEnviron(environ []string, p *problems) map[string]any {
 	return given
 }
 
+// InEnviron says whether a variable sets a key, or was meant to.
+func InEnviron(environ []string) bool {
+	p := &problems{}
+	return len(readEnviron(environ, p)) > 0 || len(p.lines) > 0
+}
+
 // decode fills cfg: defaults, then the file, then the environment.
 func decode(cfg *Config, file, environ map[string]any, p *problems) {
 	v := viper.New()

@@ -49,21 +49,57 @@ func load(path string, environ []string) (*config.Config, error) {
 
 // loadWithout does not insist on the spare keys, and returns what is wrong with them.
 func loadWithout(path string, environ []string, spare ...string) (cfg *config.Config, ignored []string, err error) {
+	none := ""
 	if path == "" {
-		for _, p := range []string{"bgbot.yaml", "/etc/bgbot/bgbot.yaml"} {
-			info, err := os.Stat(p)
-			if err != nil {
-				continue
-			}
-			if !ours(info) { // it names programs to run: somebody else's folder must not choose them
-				return nil, nil, fmt.Errorf("%s is not yours alone, so it is not read unasked; say -c %s if you trust it", p, p)
-			}
-			path = p
-			break
+		if path, none, err = find(); err != nil {
+			return nil, nil, err
 		}
 	}
-	return config.LoadWithout(path, environ, spare...)
+	cfg, ignored, err = config.LoadWithout(path, environ, spare...)
+	if err != nil && none != "" {
+		err = &unfound{none, config.InEnviron(environ), err}
+	}
+	return cfg, ignored, err
 }
+
+// find looks for a configuration that nobody named. If there is none, the second result is a sentence about that.
+func find() (path, none string, err error) {
+	const here, usual = "bgbot.yaml", "/etc/bgbot/bgbot.yaml"
+	var words []string
+	for _, p := range []string{here, usual} {
+		info, err := os.Stat(p)
+		switch {
+		case errors.Is(err, fs.ErrPermission): // the folder belongs to the user that serves
+			words = append(words, p+" is in a folder that you may not read")
+		case err != nil:
+			words = append(words, "no "+p)
+		case !ours(info): // it names programs to run: somebody else's folder must not choose them
+			return "", "", fmt.Errorf("%s is not yours alone, so it is not read unasked; say -c %s if you trust it", p, p)
+		default:
+			return p, "", nil
+		}
+	}
+	return "", fmt.Sprintf("N%s here, and %s; give yours with -c FILE.", strings.TrimPrefix(words[0], "n"), words[1]), nil
+}
+
+// unfound is that no file was found and that the variables are not the whole of a configuration. Somebody in the wrong
+// folder is served with the first; the second is for whoever has set variables.
+type unfound struct {
+	none      string
+	variables bool // there are some
+	err       error
+}
+
+func (u *unfound) Error() string { return u.none + " " + u.err.Error() }
+
+func (u *unfound) UserMessage() string {
+	if !u.variables {
+		return u.none
+	}
+	return u.none + " Your BGBOT_ variables alone do not do:\n" + sentence(u.err)
+}
+
+func (u *unfound) Unwrap() error { return u.err }
 
 // ours says that only this user or root can write the file.
 func ours(info os.FileInfo) bool {
