@@ -156,7 +156,8 @@ func (s *Store) ConfirmationByCode(_ context.Context, chat, channel, code string
 }
 
 // UseConfirmation ends a confirmation with one of the outcomes. However many try, and whatever the disk does, exactly
-// one hears nil; the others hear [ErrUsed]. After its time it can only end as [Expired]; all else is [ErrExpired].
+// one hears nil; the others hear [ErrUsed]. After its time it can only end as [Expired]; all else is [ErrExpired]. One
+// that memory does not have is [ErrUnknown] or [ErrUnread], as for Confirmation.
 func (s *Store) UseConfirmation(ctx context.Context, nonce, by, outcome string, now time.Time) error {
 	if outcome != Confirmed && outcome != Cancelled && outcome != Expired {
 		return fmt.Errorf("%q is no outcome of a confirmation", outcome)

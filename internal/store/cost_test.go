@@ -14,14 +14,10 @@ import (
 
 // TestAnIdleStoreIsSmall starts a process that does nothing but hold a store with a full memory.
 func TestAnIdleStoreIsSmall(t *testing.T) {
+	t.Parallel()
 	s := mustOpen(t, newAddress(t))
-	s.mu.Lock()
-	for n := range messagesHeld {
-		s.enqueue(messageWrite(messageKey{"slack", fmt.Sprintf("1710000000.%06d", n)}, time.Now()))
-	}
-	s.mu.Unlock()
-	written(t, s)
 	mustClose(t, s)
+	seenBefore(t, s.path, "1710000000.", messagesHeld)
 	_, said := child(t, "idle", addressOf(s.path))
 	said.Scan()
 	var before, after int

@@ -49,6 +49,7 @@ func (n night) before() {
 func (n night) during() {
 	n.t.Helper()
 	t, s, ctx := n.t, n.s, n.t.Context()
+	impatient(s)
 	began := time.Now()
 	var all []time.Duration
 	defer func() {

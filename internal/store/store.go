@@ -60,6 +60,11 @@ type Store struct {
 	closing chan struct{}
 	ended   chan struct{} // closed when the writer has ended
 
+	// The times below, and others in a test.
+	patience time.Duration
+	drain    time.Duration
+	grace    time.Duration
+
 	// Owned by the writer.
 	lock    *os.File
 	db      *sql.DB // nil while there is no connection
@@ -122,8 +127,11 @@ func newStore(path string, log *slog.Logger) *Store {
 		ended:   make(chan struct{}),
 		queue:   queue{most: mostWaiting, latest: make(map[any]*write)},
 		health:  health{broken: make(chan struct{})},
-		turns:   make(map[string]Turn),
 
+		patience: Patience,
+		drain:    closeDrain,
+		grace:    closeGrace,
+		turns:    make(map[string]Turn),
 		hostKeys: make(map[int]HostKey),
 	}
 	s.messages = newRecent[messageKey, struct{}](messagesHeld, func(k messageKey, _ struct{}) bool { return s.queue.has(k) })
@@ -150,16 +158,16 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		within(closeDrain+closeGrace, s.ended)
+		within(s.drain+s.grace, s.ended)
 		return nil
 	}
 	s.closed = true
 	s.mu.Unlock()
 	close(s.closing)
-	if !within(closeDrain, s.ended) {
+	if !within(s.drain, s.ended) {
 		s.cancel()
-		if !within(closeGrace, s.ended) {
-			return &Unusable{Message: fmt.Sprintf("The store %s did not close within %s; its disk hangs.", s.path, closeDrain+closeGrace)}
+		if !within(s.grace, s.ended) {
+			return &Unusable{Message: fmt.Sprintf("The store %s did not close within %s; its disk hangs.", s.path, s.drain+s.grace)}
 		}
 	}
 	s.cancel()

@@ -34,7 +34,7 @@ func (s *Store) settled(ctx context.Context, w *write) bool {
 	if ill {
 		return false
 	}
-	patience := time.NewTimer(Patience)
+	patience := time.NewTimer(s.patience)
 	defer patience.Stop()
 	select {
 	case <-w.done:
@@ -78,6 +78,9 @@ func ask[T any](ctx context.Context, s *Store, read func(context.Context, *sql.D
 	if hopeless {
 		return none, false
 	}
+	patience := time.NewTimer(s.patience)
+	defer patience.Stop()
+	most := s.patience
 	answer := make(chan T, 1)
 	failed := make(chan struct{})
 	job := func() { //nolint:contextcheck // the writer reads on its own time: the caller may be gone
@@ -86,7 +89,7 @@ func ask[T any](ctx context.Context, s *Store, read func(context.Context, *sql.D
 			close(failed)
 			return
 		}
-		ctx, cancel := context.WithTimeout(s.work, Patience)
+		ctx, cancel := context.WithTimeout(s.work, most)
 		defer cancel()
 		switch v, err := read(ctx, s.db); {
 		case err == nil:
@@ -97,8 +100,6 @@ func ask[T any](ctx context.Context, s *Store, read func(context.Context, *sql.D
 		}
 		close(failed)
 	}
-	patience := time.NewTimer(Patience)
-	defer patience.Stop()
 	asks := s.asks
 	for {
 		select {
