@@ -38,9 +38,8 @@ func system() (read, write []string) {
 	if at, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && within(at, "/run") {
 		read = append(read, filepath.Dir(at))
 	}
-	return read, []string{
-		"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts",
-	}
+	// No terminals: the others of bgbot's user are among them, with what is typed there. It has none of its own.
+	return read, []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 }
 
 // cage is what a session may touch.

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // attacks is what a model that has been talked over could try, each a test of the shell that should fail.
-func attacks(bot int, key string, at place, other place, transcripts string) map[string]string {
+func attacks(bot int, key, terminal string, at place, other place, transcripts string) map[string]string {
 	proc := fmt.Sprint("/proc/", bot)
 	return map[string]string{
 		"a key of bgbot's user":        "cat " + key,
@@ -33,8 +35,36 @@ func attacks(bot int, key string, at place, other place, transcripts string) map
 		"the passwords":                "cat /etc/shadow",
 		"the disk of the machine":      "ls /dev/",
 		"the temporary files":          "ls /tmp",
+		"what is typed elsewhere":      "true < " + terminal,
+		"somebody's screen":            "true > " + terminal,
+		"the setting of a terminal":    "stty -F " + terminal,
+		"a terminal of its own":        "true < /dev/ptmx",
 		"a device of its own":          "mknod " + at.tmp() + "/disk b 8 0",
 	}
+}
+
+// terminal is one on which somebody else works, as an operator in `bgbot console` or in a shell does.
+func terminal(t *testing.T) string {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = screen.Close() })
+	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprint("/dev/pts/", n)
+	work, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = work.Close() })
+	return path
 }
 
 func asScript(attacks map[string]string) string {
@@ -77,7 +107,7 @@ func TestACommandReachesNothingThatIsNotItsOwn(t *testing.T) {
 	for _, path := range []string{filepath.Join(other.work(), "note"), filepath.Join(at.root, "ssh", "bin", "ssh"), filepath.Join(r.cfg.transcripts(), "shell-snapshots", "y")} {
 		write(t, path, "#!/bin/sh\n")
 	}
-	try := asScript(attacks(os.Getpid(), key, at, other, r.cfg.transcripts()))
+	try := asScript(attacks(os.Getpid(), key, terminal(t), at, other, r.cfg.transcripts()))
 	rec := all(t, r.Start(t.Context(), prompt(s, script(step{"bash": try + "echo finished"}, step{"text": "x"})), allow))
 	answer(t, rec)
 	if got := first[ToolResult](t, rec).Output; got != "finished" {
