@@ -25,7 +25,12 @@ func (b *Bot) help(m Message) {
 	fmt.Fprintf(&s, "- `model NAME` changes the model of this thread (now %s)\n\n", code(b.threadModel(m.Place), 60))
 	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first; the question is open for %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
 	fmt.Fprintf(&s, "What I cannot do: help when the place where I run is down too, or repair the Proxmox host itself.")
-	b.say(m.Place, Text{Body: s.String() + b.trouble(), Choices: b.promptChoices(), Only: m.From.ID})
+	b.say(m.Place, Text{Body: s.String() + b.trouble(), Choices: b.helpChoices(), Only: m.From.ID})
+}
+
+// helpChoices are what somebody wants who was woken: how it is, the cure, then the agent.
+func (b *Bot) helpChoices() []Choice {
+	return append([]Choice{verbChoice(pve.Status), verbChoice(pve.Cycle)}, b.promptChoices()...)
 }
 
 func (b *Bot) promptChoices() []Choice {
