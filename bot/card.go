@@ -3,6 +3,7 @@ package bot
 import (
 	"crypto/rand"
 	"fmt"
+	"strings"
 
 	"bgbot/auth"
 	"bgbot/internal/store"
@@ -31,7 +32,7 @@ func (b *Bot) card(r request, c store.Confirmation, f facts) Text {
 	if r.session != "" {
 		who = "the agent, working for " + who
 	}
-	body := b.question(r.verb, f) + fmt.Sprintf("\nAsked by %s. %s\n%s", who, b.rule(r), orType(c))
+	body := b.question(r.verb, f) + fmt.Sprintf("\n\nAsked by %s. %s\n%s", who, b.rule(r), orType(c))
 	return Text{Body: body, Choices: b.cardChoices(c, f)}
 }
 
@@ -40,19 +41,16 @@ func orType(c store.Confirmation) string {
 	return fmt.Sprintf("Or type: `confirm %s` · `cancel %s` · open until %s", c.Code, c.Code, c.Expires.Local().Format("15:04:05"))
 }
 
-// question is the head of a card: the state, what the host has against the verb, and what the verb does.
+// question is the head of a card: the state, then below an empty line what the host has against the verb, and what the
+// verb does.
 func (b *Bot) question(v pve.Verb, f facts) string {
 	body := "🔴 " + b.title(v) + "? "
 	line, whole := f.onCard(lockScreen - runes(body))
-	body += plain(line, lockScreen)
-	for _, warning := range f.warning(v, whole) {
-		body += "\n" + warning
-	}
-	body += fmt.Sprintf("\nA %s %s.", v, v.Explain())
+	rest := append(f.warning(v, whole), fmt.Sprintf("A %s %s.", v, v.Explain()))
 	if f.LastOp != "" {
-		body += "\nLast: " + plain(unticked(f.LastOp), 200)
+		rest = append(rest, "Last: "+plain(unticked(f.LastOp), 200))
 	}
-	return body
+	return body + plain(line, lockScreen) + "\n\n" + strings.Join(rest, "\n")
 }
 
 func (b *Bot) rule(r request) string {

@@ -34,6 +34,9 @@ func with(r pve.Result, change func(*pve.Result)) pve.Result {
 
 var devvm = &Bot{Options: Options{VM: VM{Name: "devvm", ID: 102}}}
 
+// apart is a card's text with an empty line below its state.
+func apart(card string) string { return strings.Replace(card, "\n", "\n\n", 1) }
+
 func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 	const cycles = "\nA cycle stops QEMU and starts a fresh one, with staged config (unsaved guest memory is lost)."
 	const resets = "\nA reset reboots the guest inside the same QEMU process, so it does not cure a wedged QEMU."
@@ -127,9 +130,9 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 			"🔴 Cycle devvm? locked (a\\`b): the host will refuse · \\*paused\\*, up 1 min, \\<\\!here\\> \\*\\*now\\*\\*" + cycles,
 		},
 	} {
-		got := devvm.question(c.verb, factsOf(c.r))
-		if got != c.want {
-			t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
+		got, want := devvm.question(c.verb, factsOf(c.r)), apart(c.want)
+		if got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 		}
 		if first := firstLine(got); runes(strings.ReplaceAll(first, `\`, "")) > lockScreen {
 			t.Errorf("%s: the first line has %d characters: %s", name, runes(first), first)
@@ -162,8 +165,8 @@ func TestACardWithoutTheHost(t *testing.T) {
 			{locked, "🔴 Cycle devvm? 4 s ago: locked (backup): the host will refuse · running 23 s, no block I/O for 23 s · asking again" +
 				cycle + "\nLast: reset by bgbot, op 01ab, done 3 h 5 min ago"},
 		} {
-			if got := devvm.question(pve.Cycle, c.f); got != c.want {
-				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			if got, want := devvm.question(pve.Cycle, c.f), apart(c.want); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		}
 	})

@@ -152,7 +152,7 @@ func (b *Bot) offerKey(o operation, k newKey) {
 	c := b.confirmation(r)
 	c.Subject = k.subject()
 	card := b.keyCard(c)
-	card.Body += "\n" + b.rule(r) + "\n" + orType(c)
+	card.Body += "\n\n" + b.rule(r) + "\n" + orType(c)
 	b.open(b.cut, r, &c, card)
 }
 
@@ -171,7 +171,7 @@ func (b *Bot) askedForKey(p Place, k newKey) (asked bool, code string) {
 func (b *Bot) keyCard(c store.Confirmation) Text {
 	k := keyOf(c)
 	return Text{
-		Body: fmt.Sprintf("🔴 %s's SSH host key has changed. Accept the new one?\nOld: %s\nNew: %s\n"+
+		Body: fmt.Sprintf("🔴 %s's SSH host key has changed. Accept the new one?\n\nOld: %s\nNew: %s\n"+
 			"The Proxmox host reads the same new key inside VM %d, through its guest agent. Accept it only if the VM was rebuilt.",
 			b.VM.Name, k.old, fingerprint(k.key), b.VM.ID),
 		Choices: []Choice{{ID: clickConfirm + c.Nonce, Label: "Accept new key", Danger: true}, {ID: clickCancel + c.Nonce, Label: "Cancel"}},

@@ -24,9 +24,11 @@ func TestARebuiltVMGetsItsNewHostKeyAccepted(t *testing.T) {
 	i.presses(i.shows(`🔴 Cycle devvm`).Choices[0].ID)
 	i.shows(`🟠 devvm is not back after .*: no SSH login\.`)
 	card := i.shows(`🔴 devvm's SSH host key has changed\. Accept the new one\?
+
 Old: ` + regexp.QuoteMeta(fingerprint(before)) + `
 New: ` + regexp.QuoteMeta(ssh.FingerprintSHA256(i.vm.HostKey)) + `
 The Proxmox host reads the same new key inside VM 102, through its guest agent\. Accept it only if the VM was rebuilt\.
+
 Only operator may confirm\.
 Or type: .confirm ([2-9A-Z]{4}). · `)
 	if len(card.Choices) != 2 || card.Choices[0].Label != "Accept new key" || !card.Choices[0].Danger || card.Choices[1].Label != "Cancel" {

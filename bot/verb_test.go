@@ -25,10 +25,17 @@ func TestACycleFromTheCardToTheUnits(t *testing.T) {
 
 	i.types("vm reset")
 	i.shows(`🔴 Reset devvm\? running 9 d 4 h · No block I/O for 12 s, 3 requests waiting: I/O stall · forensics 20 s old
+
 ⚠️ The host advises .cycle., not reset: a reset keeps the wedged QEMU\.`)
 	i.presses("vm:cycle") // the button for what is advised
 	card := i.shows(`🔴 Cycle devvm\? running 9 d 4 h · .*
-The host advises it: a reset keeps the wedged QEMU\.`)
+
+The host advises it: a reset keeps the wedged QEMU\.
+A cycle stops QEMU [^\n]*
+Last: [^\n]*
+
+Asked by operator\. Only operator may confirm\.
+Or type: `)
 	if len(card.Choices) != 2 {
 		t.Errorf("the card of the advised verb has the buttons %v", card.Choices)
 	}
@@ -76,6 +83,7 @@ func TestACardThatCannotWaitShowsWhatWasSeenBefore(t *testing.T) {
 	i.write("status.held", "")
 	i.types("vm cycle")
 	i.shows(`🔴 Cycle devvm\? \d s ago: running 23 s · No block I/O for 23 s · asking again
+
 The host advises it\. A reset keeps this QEMU\.`)
 	i.answers(host(fine, ""))
 	i.remove("status.held")
