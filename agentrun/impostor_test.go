@@ -102,3 +102,52 @@ func TestACLIThatNeverBeginsAndOneThatObeysNoStop(t *testing.T) {
 		t.Errorf("%d of its processes run", n)
 	}
 }
+
+// The idle process of the session has to go first, and takes its time. Who stops the turn that waits for it is told at once,
+// and the session's next turn waits for it all the same.
+func TestAStopDoesNotWaitForAProcessThatHasToGo(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(r *rig, s string) *Turn{
+		"for another model": func(r *rig, s string) *Turn {
+			p := prompt(s, "[alice]: and now?")
+			p.Model = "opus"
+			return r.Start(r.t.Context(), p, allow)
+		},
+		"for another session": func(r *rig, s string) *Turn {
+			other := r.Start(r.t.Context(), prompt(newSession(), "[alice]: hello"), allow)
+			until(r.t, other, is[Waiting])
+			return r.Start(r.t.Context(), prompt(s, "[alice]: and now?"), allow)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSession()
+			r := newRig(t, func(c *Config) {
+				c.Live = 1
+				c.Command = impostor(t, strings.Join([]string{
+					"trap '' TERM INT HUP",
+					settledSettings,
+					`read prompt`,
+					`uuid=$(printf '%s' "$prompt" | sed 's/.*"uuid":"\([^"]*\)".*/\1/')`,
+					`echo "{\"type\":\"command_lifecycle\",\"command_uuid\":\"$uuid\",\"state\":\"started\"}"`,
+					`echo '{"type":"result","subtype":"success","result":"done","num_turns":1}'`,
+					`while :; do sleep 628; done`,
+				}, "\n"))
+			})
+			answer(t, all(t, r.Start(t.Context(), prompt(s, "[alice]: hello"), allow)))
+			turn := begin(r, s)
+			eventually(t, "the process is told to go", func() bool {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				k := r.sessions[s].keeper
+				return len(r.sessions[s].turn) == 1 && (k == nil || k.evicted)
+			})
+			began := time.Now()
+			turn.Stop(t.Context())
+			if took := time.Since(began); took > patience {
+				t.Errorf("the stop took %s", took)
+			}
+			answer(t, all(t, r.Start(t.Context(), prompt(s, "[alice]: hello again"), allow)))
+		})
+	}
+}

@@ -20,48 +20,57 @@ type keeper struct {
 	r       *Runner
 	p       *process
 	since   time.Time
-	take    chan struct{} // closed by the next turn of the session
+	give    chan *process // to the next turn of the session
 	evict   chan struct{} // closed to make room
 	evicted bool          // guarded by Runner.mu
-	alive   bool          // valid once done is closed: the process is the taker's
-	done    chan struct{}
+	done    chan struct{} // closed when the process is given away, or nothing of it is left
 }
 
 // obtain returns a process for the turn: the idle one of its session, or a new one as soon as there is a slot.
 func (r *Runner) obtain(ctx context.Context, t *Turn, s *session) (*process, error) {
-	r.mu.Lock()
-	k := s.keeper
-	if k != nil && !k.evicted {
-		s.keeper = nil
-		close(k.take)
+	p, err := r.reuse(ctx, t, s)
+	if p != nil || err != nil {
+		return p, err
 	}
-	r.mu.Unlock()
-	slot := false
-	if k != nil {
-		switch <-k.done; {
-		case k.alive && ctx.Err() != nil:
-			r.park(s, k.p)
-			return nil, because(ctx)
-		case k.alive && k.p.model == t.prompt.Model:
-			return k.p, nil
-		case k.alive:
-			// A new model means a new process that resumes; it inherits the slot.
-			k.p.end(idlePatience)
-			r.bury(k.p)
-			slot = true
-		}
+	if err := r.queue(ctx, t); err != nil {
+		return nil, err
 	}
-	if !slot {
-		if err := r.queue(ctx, t); err != nil {
-			return nil, err
-		}
-	}
-	p, err := r.start(ctx, s, t.prompt)
+	p, err = r.start(ctx, s, t.prompt)
 	if err != nil {
 		r.free()
 		return nil, err
 	}
 	return p, nil
+}
+
+// reuse returns the idle process of the turn's session, or nil once none is left of it. One of another model is ended: a
+// new one resumes. Who stops the turn does not wait for that end; it is the keeper's.
+func (r *Runner) reuse(ctx context.Context, t *Turn, s *session) (*process, error) {
+	if ctx.Err() != nil {
+		return nil, because(ctx)
+	}
+	r.mu.Lock()
+	k := s.keeper
+	if k == nil {
+		r.mu.Unlock()
+		return nil, nil
+	}
+	if k.p.model != t.prompt.Model {
+		k.leave()
+	}
+	give := k.give
+	if k.evicted {
+		give = nil
+	}
+	r.mu.Unlock()
+	select {
+	case p := <-give:
+		return p, nil
+	case <-k.done:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, because(ctx)
+	}
 }
 
 // queue waits in line until a slot is the turn's own.
@@ -134,6 +143,13 @@ func (r *Runner) makeRoom() {
 	}
 	slices.SortFunc(idle, func(a, b *keeper) int { return a.since.Compare(b.since) })
 	for _, k := range idle[:max(0, min(need, len(idle)))] {
+		k.leave()
+	}
+}
+
+// leave has the keeper end its process; Runner.mu is held.
+func (k *keeper) leave() {
+	if !k.evicted {
 		k.evicted = true
 		close(k.evict)
 	}
@@ -142,13 +158,12 @@ func (r *Runner) makeRoom() {
 // park leaves the process to a keeper until the session's next turn. It is called by the turn, which counts in r.wg.
 func (r *Runner) park(s *session, p *process) {
 	k := &keeper{
-		r: r, p: p, since: time.Now(), take: make(chan struct{}), evict: make(chan struct{}), done: make(chan struct{}),
+		r: r, p: p, since: time.Now(), give: make(chan *process), evict: make(chan struct{}), done: make(chan struct{}),
 	}
 	r.mu.Lock()
 	s.keeper = k
 	if p.spent || r.closed {
-		k.evicted = true
-		close(k.evict)
+		k.leave()
 	}
 	r.makeRoom()
 	r.wg.Add(1)
@@ -169,13 +184,13 @@ func (r *Runner) forget(s *session) {
 // run reads the lines of an idle process until a turn takes it, or ends it.
 func (k *keeper) run(s *session) {
 	defer close(k.done)
+	defer k.let(s)
 	idle := time.NewTimer(k.r.cfg.IdleTimeout)
 	defer idle.Stop()
 	ended := false
 	for wait := true; wait; {
 		select {
-		case <-k.take:
-			k.alive = true
+		case k.give <- k.p:
 			return
 		case m, ok := <-k.p.lines:
 			if q, is := m.(*askLine); is {
@@ -194,11 +209,16 @@ func (k *keeper) run(s *session) {
 		k.p.end(idlePatience)
 	}
 	k.r.bury(k.p)
+	k.r.free()
+}
+
+// let makes way for the session's next process. An eviction that came too late is made good by another.
+func (k *keeper) let(s *session) {
 	k.r.mu.Lock()
+	defer k.r.mu.Unlock()
 	if s.keeper == k {
 		s.keeper = nil
 	}
 	k.r.forget(s)
-	k.r.mu.Unlock()
-	k.r.free()
+	k.r.makeRoom()
 }
