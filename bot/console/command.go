@@ -76,25 +76,26 @@ func (c *Console) send(text string) {
 
 // press clicks the button with number n, and says whether there ever was one.
 func (c *Console) press(n int) bool {
-	if n < 1 || n > len(c.buttons) {
+	if n < 1 || n > c.retired+len(c.buttons) {
 		return false
 	}
-	b := c.buttons[n-1]
-	for _, ch := range b.entry.choices {
-		if ch.ID == b.id {
-			c.click(b.entry, ch)
-			return true
+	if n > c.retired {
+		b := c.buttons[n-c.retired-1]
+		if th, e := c.talk.find(b.card); e != nil {
+			for _, ch := range e.choices {
+				if ch.ID == b.choice {
+					c.click(th, e, ch)
+					return true
+				}
+			}
 		}
 	}
 	c.tell(note, "That button is gone, nothing was pressed.")
 	return true
 }
 
-func (c *Console) click(e *entry, ch bot.Choice) {
-	th, _ := c.talk.find(e.id) // its own thread, whichever the person looks at
-	if th == nil {
-		th = c.talk.here()
-	}
+// click presses a button in its own thread, whichever the person looks at.
+func (c *Console) click(th *thread, e *entry, ch bot.Choice) {
 	c.give(th, bot.Message{ID: c.newID(), Click: ch.ID, Card: e.id}, "["+ch.Label+"]")
 }
 

@@ -50,7 +50,8 @@ type Console struct {
 
 	mu      sync.Mutex // guards all below
 	talk    transcript
-	buttons []numbered // that plain lines have shown; the first is number 1
+	buttons []numbered // that plain lines have shown, the newest last
+	retired int        // how many were dropped before these
 	painted []*entry   // with pictures, the oldest first
 	drawing bool       // the screen owns Out
 	pending int        // messages on their way to the core
@@ -161,7 +162,7 @@ func (c *Console) Post(_ context.Context, p bot.Place, t bot.Text) (string, erro
 	}
 	if th != c.talk.here() {
 		th.unread++
-		c.talk.here().add(&entry{from: alert, text: c.talk.notice(th, e), at: e.at})
+		c.talk.here().add(&entry{from: alert, text: th.notice(e), at: e.at})
 	}
 	return e.id, nil
 }

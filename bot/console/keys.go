@@ -117,7 +117,7 @@ func (s *screen) enter() tea.Cmd {
 func (s *screen) press(e *entry, ch bot.Choice) {
 	s.unpoint()
 	s.focus, s.anchor = focus{}, anchor{}
-	s.c.click(e, ch)
+	s.c.click(s.c.talk.here(), e, ch)
 }
 
 // number presses at once the button that Alt and a number name.

@@ -139,24 +139,26 @@ func (c *Console) elsewhere(th *thread) string {
 	if th == c.talk.here() || th.id == "" {
 		return ""
 	}
-	return fmt.Sprintf("(thread %d) ", c.talk.number(th))
+	return fmt.Sprintf("(thread %d) ", th.number)
 }
 
 // numbered is a choice that plain lines have shown. Its number is its own for the whole run: a "1" that was meant for Stop
 // must not confirm the card that came in between.
-type numbered struct {
-	entry *entry
-	id    string
-}
+type numbered struct{ card, choice string }
 
+// number is how plain lines call a choice.
 func (c *Console) number(e *entry, ch bot.Choice) int {
-	want := numbered{e, ch.ID}
+	want := numbered{e.id, ch.ID}
 	n := slices.Index(c.buttons, want)
 	if n < 0 {
+		if len(c.buttons) >= maxButtons {
+			c.buttons = slices.Delete(c.buttons, 0, maxButtons/10)
+			c.retired += maxButtons / 10
+		}
 		n = len(c.buttons)
 		c.buttons = append(c.buttons, want)
 	}
-	return n + 1
+	return c.retired + n + 1
 }
 
 // writeExtras adds the buttons, if they are others than before, and files that were not named yet.

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -125,6 +126,49 @@ note   ▸ threads, /threads 1 looks at the first:
 note   ▸ thread 1: devvm is frozen
 note   ▸ There is no thread 9. /threads lists them.
 `)
+}
+
+// A console is lived in for weeks: it forgets the oldest threads and buttons, no number ever means something else, and what
+// still runs stays.
+func TestAConsoleOfManyWeeksForgetsTheOldest(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil).run()
+	stop := []bot.Choice{{ID: "halt", Label: "Stop"}}
+	old := g.types("devvm is frozen")
+	running := g.types("/new the disk is full")
+	live := g.says(running.Place, bot.Text{Body: "⏳ Working", Choices: stop})
+	finished := g.says(old.Place, bot.Text{Body: "🔴 Cycle devvm?", Choices: []bot.Choice{{ID: "yes", Label: "Cycle devvm"}}})
+	var last bot.Message
+	for range 2 * maxThreads {
+		last = g.types("/new again")
+	}
+	for n := range maxButtons {
+		g.edits(running.Place, live, bot.Text{Body: "⏳ Working", Choices: []bot.Choice{{ID: fmt.Sprint(n), Label: "Stop"}}})
+	}
+	g.mu.Lock()
+	threads, buttons := len(g.talk.threads), len(g.buttons)
+	g.mu.Unlock()
+	if threads > maxThreads || buttons > maxButtons {
+		t.Errorf("it keeps %d threads and %d buttons", threads, buttons)
+	}
+	if _, gone := errors.AsType[*bot.Gone](g.Edit(t.Context(), old.Place, finished, bot.Text{Body: "expired"})); !gone {
+		t.Error("the oldest thread was not forgotten")
+	}
+	g.enters("/threads 1")
+	g.enters("2") // it was the card's
+	if click := g.types(fmt.Sprint(2 + maxButtons)); click.Click != fmt.Sprint(maxButtons-1) || click.Card != live {
+		t.Errorf("the newest button is %+v", click)
+	}
+	if m := g.types("thanks"); m.Place != last.Place {
+		t.Errorf("the person is in %v, want %v", m.Place, last.Place)
+	}
+	g.enters("/threads 2")
+	if m := g.types("still there?"); m.Place != running.Place {
+		t.Errorf("thread 2 is %v, want %v", m.Place, running.Place)
+	}
+	if out := g.out.String(); !strings.Contains(out, "There is no thread 1. /threads lists them.") || !strings.Contains(out, "That button is gone, nothing was pressed.") {
+		t.Error("what is forgotten is not told")
+	}
 }
 
 func TestAScriptEndsWhenTheBotHasFinished(t *testing.T) {

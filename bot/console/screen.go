@@ -217,8 +217,8 @@ func (s *screen) state() string {
 func (s *screen) header() string {
 	title := cut(oneLine(s.c.opt.Title), s.width)
 	where := ""
-	if n := s.c.talk.current; n > 0 && len(s.c.talk.threads) > 2 {
-		where = fmt.Sprintf("thread %d of %d", n, len(s.c.talk.threads)-1)
+	if n := s.c.talk.here().number; n > 0 && s.c.talk.begun > 1 {
+		where = fmt.Sprintf("thread %d of %d", n, s.c.talk.begun)
 	}
 	room := s.width - lipgloss.Width(title) - lipgloss.Width(where)
 	if room < 2 {

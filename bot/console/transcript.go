@@ -64,13 +64,18 @@ func (e *entry) ticks() bool { return e.stop() || strings.HasPrefix(e.text, "⏳
 // thread is one conversation. The thread without an id is the channel itself: what is shown before the first message.
 type thread struct {
 	id      string
+	number  int // how the person names it; its own for the whole run
 	title   string
 	entries []*entry
 	unread  int
 }
 
-// maxEntries bounds the memory of a console that is lived in for weeks.
-const maxEntries = 2000
+// A console that is lived in for weeks keeps so much in memory; older messages are [bot.Gone].
+const (
+	maxEntries = 2000 // of a thread
+	maxThreads = 100
+	maxButtons = 1000
+)
 
 func (t *thread) add(e *entry) {
 	if t.title == "" && !e.from.local() {
@@ -97,16 +102,18 @@ func (t *thread) working() bool { return slices.ContainsFunc(t.entries, (*entry)
 
 // transcript is all that was said in this run. The zero value is an empty one that shows the channel itself.
 type transcript struct {
-	threads []*thread // the channel itself is threads[0]
-	current int
+	threads []*thread // the channel itself is threads[0], the newest is the last
+	current *thread
+	begun   int // how many there were, also those that were dropped
 }
 
 // here is the thread that the person looks at.
 func (t *transcript) here() *thread {
-	if len(t.threads) == 0 {
-		t.threads = []*thread{{}}
+	if t.current == nil {
+		t.current = &thread{}
+		t.threads = []*thread{t.current}
 	}
-	return t.threads[t.current]
+	return t.current
 }
 
 // untouched says that no thread is known yet: nobody has said anything since the start.
@@ -120,13 +127,25 @@ func (t *transcript) thread(id string) *thread {
 			return th
 		}
 	}
-	th := &thread{id: id}
+	t.begun++
+	th := &thread{id: id, number: t.begun}
 	t.threads = append(t.threads, th)
+	t.dropOldest()
 	return th
 }
 
-// number is how the person names a thread; 0 is the channel itself.
-func (t *transcript) number(th *thread) int { return slices.Index(t.threads, th) }
+// dropOldest forgets the oldest thread if there are too many, but never one that is being looked at or worked in.
+func (t *transcript) dropOldest() {
+	if len(t.threads) <= maxThreads {
+		return
+	}
+	for i, th := range t.threads[1 : len(t.threads)-1] {
+		if th != t.current && !th.working() {
+			t.threads = slices.Delete(t.threads, i+1, i+2)
+			return
+		}
+	}
+}
 
 // begin starts a thread of the person and looks at it. What the console noted before goes with it, so that the screen
 // does not jump.
@@ -142,22 +161,24 @@ func (t *transcript) begin(id string) {
 		}
 		from.entries = slices.DeleteFunc(from.entries, isNote)
 	}
-	t.current = t.number(th)
+	t.current = th
 }
 
-// look switches to thread n as [transcript.number] counts.
+// look switches to the thread with this number; 0 is the channel itself.
 func (t *transcript) look(n int) bool {
-	if n < 0 || n >= len(t.threads) {
-		return false
+	t.here()
+	for _, th := range t.threads {
+		if th.number == n {
+			t.current, th.unread = th, 0
+			return true
+		}
 	}
-	t.current = n
-	t.threads[n].unread = 0
-	return true
+	return false
 }
 
 // find returns the message that Post called id.
 func (t *transcript) find(id string) (*thread, *entry) {
-	for _, th := range t.threads {
+	for _, th := range slices.Backward(t.threads) {
 		for _, e := range slices.Backward(th.entries) {
 			if e.id == id && e.from == theBot {
 				return th, e
@@ -171,31 +192,30 @@ func (t *transcript) find(id string) (*thread, *entry) {
 func (t *transcript) working() bool { return slices.ContainsFunc(t.threads, (*thread).working) }
 
 // notice tells of a post in a thread that the person does not look at.
-func (t *transcript) notice(th *thread, e *entry) string {
-	n := t.number(th)
-	if n == 0 {
+func (t *thread) notice(e *entry) string {
+	if t.number == 0 {
 		return "in the channel: " + e.first() + " (/threads 0)"
 	}
-	return fmt.Sprintf("in thread %d: %s (/threads %d)", n, e.first(), n)
+	return fmt.Sprintf("in thread %d: %s (/threads %d)", t.number, e.first(), t.number)
 }
 
 // list is what /threads shows.
 func (t *transcript) list() string {
 	var b strings.Builder
 	b.WriteString("threads, /threads 1 looks at the first:")
-	for n, th := range t.threads {
+	for _, th := range t.threads {
 		title := th.title
 		switch {
-		case n == 0 && title == "":
+		case th.number == 0 && title == "":
 			continue
-		case n == 0:
+		case th.number == 0:
 			title = "the channel: " + title
 		}
 		mark := " "
-		if n == t.current {
+		if th == t.current {
 			mark = "*"
 		}
-		fmt.Fprintf(&b, "\n%s %d  %s", mark, n, title)
+		fmt.Fprintf(&b, "\n%s %d  %s", mark, th.number, title)
 		if th.unread > 0 {
 			fmt.Fprintf(&b, "  (%d new)", th.unread)
 		}
