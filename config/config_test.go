@@ -26,27 +26,36 @@ type lab struct {
 func newLab(t *testing.T) lab {
 	t.Helper()
 	dir := t.TempDir()
-	public, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sshPublic, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := lab{dir: dir, publicKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sshPublic)))}
-	l.write(t, "key", string(pem.EncodeToMemory(block)), 0o600)
+	private, public := newKey(t)
+	vmPrivate, _ := newKey(t)
+	l := lab{dir: dir, publicKey: public}
+	l.write(t, "key", private, 0o600)
+	l.write(t, "vm_key", vmPrivate, 0o600)
 	l.good = map[string]string{
 		"vm.vmid":      "102",
 		"gate.address": "192.168.1.127:22", "gate.key_file": l.path("key"), "gate.host_key": l.publicKey,
-		"ssh.address": "10.0.10.10:22", "ssh.key_file": l.path("key"), "ssh.host_key": l.publicKey,
+		"ssh.address": "10.0.10.10:22", "ssh.key_file": l.path("vm_key"), "ssh.host_key": l.publicKey,
 		"auth.console": "alice",
 	}
 	return l
+}
+
+// newKey makes a pair, each half as a file of ssh has it.
+func newKey(t *testing.T) (private, public string) {
+	t.Helper()
+	half, whole, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(whole, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewPublicKey(half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(block)), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
 func (l lab) path(name string) string { return filepath.Join(l.dir, name) }
@@ -203,13 +212,8 @@ func TestTheExampleLoads(t *testing.T) {
 			t.Errorf("the example does not show %s", f.path)
 		}
 	}
-	for _, name := range []string{"gate_key", "vm_key"} {
-		key, err := os.ReadFile(l.path("key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.write(t, name, string(key), 0o600)
-	}
+	gateKey, _ := newKey(t)
+	l.write(t, "gate_key", gateKey, 0o600)
 	l.write(t, "slack_app_token", "xapp-1\n", 0o600)
 	l.write(t, "slack_bot_token", "xoxb-1\n", 0o600)
 	l.write(t, "mattermost_token", "t\n", 0o600)

@@ -97,6 +97,23 @@ func checkKeyFile(path string) error {
 	}
 }
 
+// sameKey says that both files hold one private key, in whatever format. A file that cannot be read has its own sentence.
+func sameKey(one, two string) bool {
+	var public [2]string
+	for i, path := range []string{one, two} {
+		text, err := readPrivate(path)
+		if err != nil {
+			return false
+		}
+		signer, err := ssh.ParsePrivateKey([]byte(text + "\n"))
+		if err != nil {
+			return false
+		}
+		public[i] = string(signer.PublicKey().Marshal())
+	}
+	return public[0] == public[1]
+}
+
 func isPassphrase(err error) bool {
 	_, ok := errors.AsType[*ssh.PassphraseMissingError](err)
 	return ok

@@ -44,6 +44,7 @@ var sentences = []struct {
 	{"not a key", map[string]string{"gate.key_file": "$DIR/token"}, []string{`gate.key_file: $DIR/token is not a private key that ssh can read`}},
 	{"empty key", map[string]string{"gate.key_file": "$DIR/empty"}, []string{`gate.key_file: $DIR/empty is empty`}},
 	{"folder as key", map[string]string{"gate.key_file": "$DIR"}, []string{`gate.key_file: $DIR is not a file`}},
+	{"one key for both", map[string]string{"ssh.key_file": "$DIR/again_key"}, []string{"ssh.key_file: $DIR/again_key is the same key as gate.key_file, and what signs for the VM's root could then open the Proxmox host's gate; make a key of its own with `ssh-keygen -t ed25519 -N '' -f FILE` and put its public half on the VM"}},
 
 	{"no host key", map[string]string{"gate.host_key": ""}, []string{"gate.host_key: missing; run `ssh-keyscan -t ed25519 192.168.1.127` on a machine you trust, compare it with /etc/ssh/ssh_host_ed25519_key.pub on the Proxmox host, and paste it from \"ssh-ed25519\" on"}},
 	{"no host key, other port", map[string]string{"ssh.host_key": "", "ssh.address": "10.0.10.10:2222"}, []string{"ssh.host_key: missing; run `ssh-keyscan -t ed25519 -p 2222 10.0.10.10` on a machine you trust, compare it with /etc/ssh/ssh_host_ed25519_key.pub on the VM, and paste it from \"ssh-ed25519\" on"}},
@@ -151,6 +152,7 @@ func TestEachProblemHasItsSentence(t *testing.T) {
 	}
 	l.write(t, "world_key", string(key), 0o644)
 	l.write(t, "group_key", string(key), 0o640)
+	l.write(t, "again_key", string(key), 0o600)
 	l.write(t, "token", "t-1\n", 0o600)
 	l.write(t, "empty", "\n", 0o600)
 	for _, s := range sentences {

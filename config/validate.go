@@ -19,6 +19,11 @@ func (c *Config) validate(p *problems) {
 	c.VM.validate(p)
 	c.Gate.validate("gate", "the Proxmox host", p)
 	c.SSH.validate("ssh", "the VM", p)
+	// root on the VM has its host key, and can have the agent's signature for the VM made good for a login elsewhere.
+	if sameKey(c.Gate.KeyFile, c.SSH.KeyFile) {
+		p.add("ssh.key_file", "%s is the same key as gate.key_file, and what signs for the VM's root could then open the Proxmox host's gate; "+
+			"make a key of its own with `ssh-keygen -t ed25519 -N '' -f FILE` and put its public half on the VM", c.SSH.KeyFile)
+	}
 	c.Auth.validate(c.Chats(), p)
 	if c.Slack.configured() {
 		c.Slack.validate(p)
