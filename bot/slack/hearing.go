@@ -75,7 +75,9 @@ func (l *link) part(s *socket, reason string) {
 		l.mu.Lock()
 		if l.sockets[s] {
 			l.sockets[s] = false
-			l.deafen(time.Now())
+			if !l.hears() { // else the others get what comes from now on
+				l.deaf = s.whole()
+			}
 		}
 		l.mu.Unlock()
 	}
@@ -111,7 +113,8 @@ func (l *link) settle() {
 	l.crowded = false
 }
 
-// lost notes the end of a socket. What came after its last frame was not heard, so the gap begins there.
+// lost notes the end of a socket. What Slack sent on it last was perhaps not heard, also while others hear: three attempts
+// at one message may all meet a socket that is about to be missed.
 func (l *link) lost(s *socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,8 +124,12 @@ func (l *link) lost(s *socket) {
 	}
 	delete(l.sockets, s)
 	l.ghosts = append(l.ghosts, time.Now())
-	if heard {
-		l.deafen(s.heardAt())
+	switch {
+	case !heard:
+	case l.hears():
+		l.owe(s.whole())
+	default:
+		l.deaf = s.whole()
 	}
 }
 
@@ -134,13 +141,6 @@ func (l *link) hears() bool {
 		}
 	}
 	return false
-}
-
-// deafen notes since when nothing is heard, if so. Called with mu held.
-func (l *link) deafen(since time.Time) {
-	if !l.hears() {
-		l.deaf = since
-	}
 }
 
 // owe asks for what came since then to be read back. Called with mu held.
@@ -229,22 +229,6 @@ func (l *link) wasConnected() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.sockets) > 0 || !l.deaf.IsZero()
-}
-
-// silence is how long ago the last frame came, pings and pongs included. Above timing.dead the link is not connected.
-func (l *link) silence() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last := l.deaf
-	if last.IsZero() {
-		last = l.started
-	}
-	for s := range l.sockets {
-		if at := s.heardAt(); at.After(last) {
-			last = at
-		}
-	}
-	return time.Since(last)
 }
 
 // held lists the sockets that said hello and have not ended.

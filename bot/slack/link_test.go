@@ -260,8 +260,8 @@ func TestAnEnvelopeIsRecordedThenAcknowledged(t *testing.T) {
 	if ack := r.ack(t, command); string(ack.Payload) != `{"text":"done"}` {
 		t.Errorf("the command was answered with %q", ack.Payload)
 	}
-	if quiet := r.link.silence(); !r.link.connected() || quiet > time.Second {
-		t.Errorf("connected: %v, last frame %s ago", r.link.connected(), quiet)
+	if !r.link.connected() {
+		t.Error("the link does not know that it is connected")
 	}
 	if len(r.gaps) != 1 || !r.gaps[0].IsZero() {
 		t.Errorf("the first connection reads back since the beginning, got %v", r.gaps)

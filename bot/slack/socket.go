@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ type socket struct {
 	conn   *websocket.Conn
 	timing linkTiming
 	began  time.Time
-	heard  atomic.Int64 // when the last frame came, in nanoseconds since began
+	asked  atomic.Int64 // when the latest ping left that was answered, in nanoseconds since began
 
 	writing sync.Mutex // one writer at a time, pings aside
 
@@ -96,10 +97,9 @@ func withoutAddress(text string, u *url.URL) string {
 
 // serve reads frames and gives each text frame to receive, in order, until the socket ends; then it calls ended.
 func (s *socket) serve(receive func(data []byte), ended func()) {
-	alive := func() { s.hear(); s.extend() }
 	pong := s.conn.PingHandler()
-	s.conn.SetPingHandler(func(data string) error { alive(); return pong(data) })
-	s.conn.SetPongHandler(func(string) error { alive(); return nil })
+	s.conn.SetPingHandler(func(data string) error { s.extend(); return pong(data) })
+	s.conn.SetPongHandler(func(data string) error { s.extend(); s.answered(data); return nil })
 	over := make(chan struct{})
 	var keeper sync.WaitGroup
 	keeper.Go(func() { s.keep(over) })
@@ -125,18 +125,24 @@ func (s *socket) read(receive func([]byte)) error {
 		if err != nil {
 			return err
 		}
-		s.hear()
 		if kind == websocket.TextMessage { // binary frames mean nothing; Slack's own clients skip them
 			receive(data)
 		}
 	}
 }
 
-// hear notes a frame.
-func (s *socket) hear() { s.heard.Store(int64(time.Since(s.began))) }
+// answered notes a pong, which repeats what its ping said: when it left.
+func (s *socket) answered(data string) {
+	asked, err := strconv.ParseInt(data, 10, 64)
+	if err == nil && asked > s.asked.Load() && asked < int64(time.Since(s.began)) {
+		s.asked.Store(asked)
+	}
+}
 
-// heardAt is when the last frame came; a clock that is set meanwhile does not matter.
-func (s *socket) heardAt() time.Time { return s.began.Add(time.Duration(s.heard.Load())) }
+// whole is until when all that Slack sent here has come: what was on its way before it answered a ping came before the
+// answer. When the last frame came says less, since that frame may have been under way for long. A clock that is set
+// meanwhile does not matter.
+func (s *socket) whole() time.Time { return s.began.Add(time.Duration(s.asked.Load())) }
 
 // parting is the reason that Slack gave for the end of the socket; "" = none yet.
 func (s *socket) parting() string {
@@ -196,7 +202,8 @@ func (s *socket) keep(over <-chan struct{}) {
 		case <-over:
 			return
 		case <-ping.C:
-			if err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.timing.write)); err != nil {
+			left := strconv.FormatInt(int64(time.Since(s.began)), 10)
+			if err := s.conn.WriteControl(websocket.PingMessage, []byte(left), time.Now().Add(s.timing.write)); err != nil {
 				_ = s.conn.Close()
 			}
 		case <-retired:
