@@ -211,8 +211,7 @@ func TestWhatActs(t *testing.T) {
 		"a click on our page": {"interactive", pressedButton().with(fields{
 			"container": fields{"type": "view", "view_id": "V1"}, "view": fields{"type": "home", "app_id": ourApp, "bot_id": ourBot, "team_id": ourTeam}, "channel": nil, "message": nil,
 		}), bot.Message{Click: "stop:t1"}},
-		"our page is opened":      {"events_api", wrap(fields{"type": "app_home_opened", "user": operator, "channel": "D1", "tab": "home", "event_ts": ago(0)}), bot.Message{Home: true}},
-		"Slack's own stop button": {"events_api", wrap(fields{"type": "agent_session_stopped", "user": operator, "channel": ourChannel, "thread_ts": root, "event_ts": ago(0)}), bot.Message{Text: "stop", Place: bot.Place{Thread: root}}},
+		"our page is opened": {"events_api", wrap(fields{"type": "app_home_opened", "user": operator, "channel": "D1", "tab": "home", "event_ts": ago(0)}), bot.Message{Home: true}},
 		"Slack holds events back": {
 			"events_api",
 			fields{"type": "app_rate_limited", "team_id": ourTeam, "api_app_id": ourApp, "minute_rate_limited": 1518467820},
@@ -318,8 +317,6 @@ func TestWhatDoesNotAct(t *testing.T) {
 		"our page in a tab that we do not have":      wrap(fields{"type": "app_home_opened", "user": operator, "tab": "messages", "event_ts": ago(0)}),
 		"our page, opened by nobody":                 wrap(fields{"type": "app_home_opened", "tab": "home", "event_ts": ago(0)}),
 		"our page, opened yesterday":                 wrap(fields{"type": "app_home_opened", "user": operator, "tab": "home", "event_ts": ago(48 * time.Hour)}),
-		"a stop elsewhere":                           wrap(fields{"type": "agent_session_stopped", "user": operator, "channel": "C0OTHER", "thread_ts": ago(time.Hour), "event_ts": ago(0)}),
-		"a stop of no thread":                        wrap(fields{"type": "agent_session_stopped", "user": operator, "channel": ourChannel, "event_ts": ago(0)}),
 		"an operator joins":                          wrap(fields{"type": "member_joined_channel", "user": colleague, "channel": ourChannel, "team": ourTeam, "event_ts": ago(0)}),
 		"a stranger joins elsewhere":                 wrap(fields{"type": "member_joined_channel", "user": stranger, "channel": "C0OTHER", "team": ourTeam, "event_ts": ago(0)}),
 	}

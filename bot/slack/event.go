@@ -25,8 +25,6 @@ func (in *intake) event(ctx context.Context, o object) (bot.Message, error) {
 		return in.message(ctx, o, ev)
 	case "app_home_opened":
 		return in.homeOpened(ev)
-	case "agent_session_stopped":
-		return in.stopped(ev)
 	case "member_joined_channel":
 		return in.joined(ev)
 	case "channel_shared":
@@ -50,21 +48,6 @@ func (in *intake) homeOpened(ev object) (bot.Message, error) {
 	m := bot.Message{ID: "home/" + user + "/" + ev.text("event_ts"), Place: in.place(""), From: in.person(user), Name: in.people.name(user), Home: true}
 	if ev.text("tab") != "home" || !userPattern.MatchString(user) {
 		return bot.Message{}, refuse("another page")
-	}
-	at, _, err := in.timely(ev.text("event_ts"))
-	if err != nil {
-		return m, err
-	}
-	m.At = at
-	return m, in.may(user)
-}
-
-// stopped is the Stop button that Slack itself shows beside a stream.
-func (in *intake) stopped(ev object) (bot.Message, error) {
-	user, thread := ev.text("user"), ev.text("thread_ts")
-	m := bot.Message{ID: "stopped/" + thread + "/" + ev.text("event_ts"), Place: in.place(thread), From: in.person(user), Name: in.people.name(user), Text: "stop"}
-	if _, ok := moment(thread); !ok || ev.text("channel") != in.channel || !userPattern.MatchString(user) {
-		return bot.Message{}, refuse("a stop of nothing here")
 	}
 	at, _, err := in.timely(ev.text("event_ts"))
 	if err != nil {
