@@ -70,7 +70,7 @@ func sentence(err error) string {
 // link opens a connection as serving would, waits for its hello and closes it. An event that comes meanwhile is not
 // acknowledged, so Slack sends it again to whoever serves.
 func (s *survey) link(ctx context.Context) (finding, error) {
-	l := newLink(linkOptions{appToken: s.opt.AppToken, apiURL: s.web.url, log: s.opt.Log})
+	l := newLink(linkOptions{web: s.web.forApp(s.opt.AppToken), log: s.opt.Log})
 	others, err := others(ctx, l)
 	switch {
 	case err != nil:

@@ -13,6 +13,8 @@ import (
 
 // silence is what Slack's rate limits say, whoever met them: the sender and [web] ask some of the same methods.
 type silence struct {
+	unsaid time.Duration // how long a limit lasts that does not say so; 0 = noHeader
+
 	mu    sync.Mutex           // guards until
 	until map[string]time.Time // by method: not before this
 }
@@ -27,14 +29,16 @@ func (s *silence) busy(method string) error {
 	return nil
 }
 
-// limited notes a rate limit.
-func (s *silence) limited(method string, after time.Duration) {
+// limited notes a rate limit, 0 if it does not say for how long, and returns how long it is.
+func (s *silence) limited(method string, after time.Duration) time.Duration {
+	after = cmp.Or(after, s.unsaid, noHeader)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.until == nil {
 		s.until = map[string]time.Time{}
 	}
 	s.until[method] = time.Now().Add(after)
+	return after
 }
 
 // gate is a transport that asks nothing inside a Retry-After, whoever wants to know; a person's refusal is no exception.
@@ -54,7 +58,7 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := g.RoundTripper.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
-		g.limits.limited(method, cmp.Or(retryAfterOf(resp), noHeader))
+		g.limits.limited(method, retryAfterOf(resp))
 	}
 	return resp, err
 }

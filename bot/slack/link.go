@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -15,12 +14,9 @@ import (
 
 // linkOptions say whose link it is.
 type linkOptions struct {
-	appToken string       // xapp-…
-	apiURL   string       // ends in /; "" = Slack
-	http     *http.Client // for apps.connections.open; nil = a plain one
-	log      *slog.Logger
-	timing   linkTiming // zero = slackTiming
-	clock    *clock     // learns Slack's time before anything comes; nil = nobody's
+	web    *web // asks with the app token, and so learns Slack's time before anything comes
+	log    *slog.Logger
+	timing linkTiming // zero = slackTiming
 }
 
 // listener is who hears what comes over a link. Its functions are called from goroutines of the link, each of them never
@@ -44,12 +40,9 @@ type listener struct {
 // asks for new ones thousands of times a second when Slack ends them at once, does not acknowledge what it cannot decode,
 // and goes deaf behind a consumer that stalls (measured with v0.35.0; the benchmarks have both side by side).
 type link struct {
-	token  string
-	apiURL string
-	http   *http.Client
+	web    *web
 	log    *slog.Logger
 	timing linkTiming
-	clock  *clock
 
 	queue chan envelope // received and not yet taken
 	news  chan string   // alarms on their way to people
@@ -101,19 +94,11 @@ var slackTiming = linkTiming{
 const linkQueue = 256
 
 func newLink(o linkOptions) *link {
-	if o.apiURL == "" {
-		o.apiURL = slackAPI
-	}
 	if o.timing == (linkTiming{}) {
 		o.timing = slackTiming
 	}
-	client := http.Client{}
-	if o.http != nil {
-		client = *o.http
-	}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the token goes nowhere else
 	return &link{
-		token: o.appToken, apiURL: o.apiURL, http: &client, log: o.log, timing: o.timing, clock: cmp.Or(o.clock, &clock{}),
+		web: o.web, log: o.log, timing: o.timing,
 		queue: make(chan envelope, linkQueue), news: make(chan string, 16), owed: make(chan struct{}, 1),
 		sockets: map[*socket]bool{}, started: time.Now(), end: func(error) {},
 	}

@@ -74,6 +74,14 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// appWeb asks over connections of its own, with the app token, and is as impatient as the link.
+func appWeb(address, token string) *web {
+	w := newWeb(address, "").forApp(token)
+	w.silence.unsaid = quick.least
+	w.http.Transport = gate{&http.Transport{}, w.silence}
+	return w
+}
+
 // newRig prepares a link to a workspace; start runs it.
 func newRig(t testing.TB, o slacktest.Options, timing linkTiming) *rig {
 	t.Helper()
@@ -82,16 +90,11 @@ func newRig(t testing.TB, o slacktest.Options, timing linkTiming) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{Server: server, log: &lockedBuffer{}, ended: make(chan struct{}), changed: make(chan struct{}), taken: map[string]int{}}
-	client := &http.Client{Transport: &http.Transport{}}
-	r.link = newLink(linkOptions{
-		appToken: server.AppToken(), apiURL: server.URL(), http: client, timing: timing,
-		log: slog.New(slog.NewTextHandler(r.log, nil)),
-	})
+	r.link = newLink(linkOptions{web: appWeb(server.URL(), server.AppToken()), timing: timing, log: slog.New(slog.NewTextHandler(r.log, nil))})
 	t.Cleanup(func() {
 		if r.cancel != nil {
 			r.stop(t)
 		}
-		client.CloseIdleConnections()
 		server.Close()
 		for _, secret := range []string{server.AppToken(), "ticket"} {
 			if strings.Contains(r.log.String(), secret) {

@@ -100,7 +100,7 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	in := c.intake(ctx, handle)
-	link := newLink(linkOptions{appToken: c.opt.AppToken, apiURL: c.web.url, log: c.opt.Log, timing: c.pace.link, clock: c.web.clock})
+	link := newLink(linkOptions{web: c.web.forApp(c.opt.AppToken), log: c.opt.Log, timing: c.pace.link})
 	in.begin(ctx, c.public)
 	var own sync.WaitGroup
 	own.Go(func() {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -35,9 +34,7 @@ func deafTo(record func([]byte)) ears {
 
 // ours is the link of this package.
 func ours(ctx context.Context, s *slacktest.Server, timing linkTiming, to ears) {
-	caller := &http.Client{Transport: &http.Transport{}}
-	defer caller.CloseIdleConnections()
-	l := newLink(linkOptions{appToken: s.AppToken(), apiURL: s.URL(), http: caller, log: slog.New(slog.DiscardHandler), timing: timing})
+	l := newLink(linkOptions{web: appWeb(s.URL(), s.AppToken()), log: slog.New(slog.DiscardHandler), timing: timing})
 	l.run(ctx, listener{
 		take:  func(_ context.Context, e envelope) ([]byte, error) { to.record(e.Payload); return nil, nil },
 		gap:   func(_ context.Context, since time.Time) { to.gap(since); to.hello() },

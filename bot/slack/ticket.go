@@ -2,10 +2,8 @@ package slack
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -34,51 +32,25 @@ var appTokenMends = map[string]string{
 	"team_disabled":           "the workspace is disabled. Let its owner enable it, make a new app-level token",
 }
 
-// appTokenRefused is the end of the link: a sentence with the key and the mend.
-func appTokenRefused(code, mend string) *bot.Fatal {
+// appTokenRefused is the end of the link, as a sentence with the key and the mend; nil for any other code.
+func appTokenRefused(code string) error {
+	mend, ok := appTokenMends[code]
+	if !ok {
+		return nil
+	}
 	return &bot.Fatal{Reason: fmt.Sprintf("slack: the app token is refused (%s): %s and put it into slack.app_token_file, then start bgbot again. App-level tokens are on api.slack.com/apps, your app, Basic Information.", code, mend)}
 }
 
 // openSocket asks Slack for the address of a new socket: good for one use, and a secret, since whoever has it receives in
-// our place. The token goes into the header only. [bot.Busy] says when to ask again, [bot.Fatal] that asking cannot help.
+// our place. Its error is [web.ask]'s.
 func (l *link) openSocket(ctx context.Context) (*url.URL, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timing.open) // also over a client without a limit: a black hole would hang for ever
+	ctx, cancel := context.WithTimeout(ctx, l.timing.open)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.apiURL+"apps.connections.open", http.NoBody)
+	o, _, err := l.web.ask(ctx, "apps.connections.open", nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+l.token)
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	sent := time.Now()
-	resp, err := l.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	l.clock.learn(resp.Header, sent, time.Now()) // after a suspension too, which the monotonic clock passes over
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return nil, &unreached{fmt.Errorf("apps.connections.open: %w", err)}
-	}
-	var answer struct {
-		OK         bool
-		Error, URL string
-	}
-	notJSON := json.Unmarshal(body, &answer)
-	switch mend := appTokenMends[answer.Error]; {
-	case resp.StatusCode == http.StatusTooManyRequests, answer.Error == "ratelimited":
-		return nil, fmt.Errorf("apps.connections.open: %w", &bot.Busy{After: retryAfterOf(resp)})
-	case mend != "":
-		return nil, appTokenRefused(answer.Error, mend)
-	case resp.StatusCode != http.StatusOK:
-		return nil, &unreached{fmt.Errorf("apps.connections.open: HTTP %s", resp.Status)}
-	case notJSON != nil: // a page of a proxy, or of Slack in trouble
-		return nil, &unreached{fmt.Errorf("apps.connections.open: HTTP %s, but no JSON", resp.Status)}
-	case !answer.OK:
-		return nil, fmt.Errorf("apps.connections.open: %q", answer.Error)
-	}
-	return l.socketAddress(answer.URL)
+	return l.socketAddress(o.text("url"))
 }
 
 // socketAddress parses what Slack gave, without repeating it in an error. Only a stand-in that is not encrypted itself may
@@ -88,7 +60,7 @@ func (l *link) socketAddress(s string) (*url.URL, error) {
 	switch {
 	case err != nil || u.Host == "":
 		return nil, errors.New("apps.connections.open: the answer has no address that could be used")
-	case u.Scheme != "wss" && !strings.HasPrefix(l.apiURL, "http://"):
+	case u.Scheme != "wss" && !strings.HasPrefix(l.web.url, "http://"):
 		return nil, errors.New("apps.connections.open: the answer's address is not encrypted")
 	}
 	return u, nil

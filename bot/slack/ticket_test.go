@@ -90,6 +90,28 @@ func TestTroubleAtTheDoorPasses(t *testing.T) {
 	}
 }
 
+// A network that is down costs nobody anything, so Slack is asked again soon; what Slack itself says is obeyed.
+func TestWhetherSlackWasReached(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		kind    slacktest.FaultKind
+		reached bool
+	}{
+		{slacktest.Reset, false},
+		{slacktest.HTML502, false},
+		{slacktest.Garbage, false},
+		{slacktest.RateLimited, true},
+		{slacktest.NoCode, true},
+	} {
+		r := newRig(t, briskly(), quick)
+		r.Inject(slacktest.Fault{Kind: c.kind})
+		_, err := r.link.openSocket(t.Context())
+		if _, away := errors.AsType[*unreached](err); err == nil || away == c.reached {
+			t.Errorf("%s: %v", c.kind, err)
+		}
+	}
+}
+
 func TestTheDialIsRefusedForAWhile(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{403, 404, 500, 503} {
@@ -117,7 +139,7 @@ func door(t *testing.T, address func() string) *link {
 		fmt.Fprintf(w, `{"ok":true,"url":%q}`, address())
 	}))
 	t.Cleanup(s.Close)
-	return newLink(linkOptions{appToken: "xapp-secret", apiURL: s.URL + "/", timing: quick})
+	return newLink(linkOptions{web: appWeb(s.URL+"/", "xapp-secret"), timing: quick})
 }
 
 // The address of a socket is a secret: who has it receives in our place.
@@ -137,7 +159,7 @@ func TestNoErrorTellsTheAddress(t *testing.T) {
 
 func TestASocketThatIsNotEncryptedIsRefused(t *testing.T) {
 	t.Parallel()
-	l := newLink(linkOptions{})
+	l := newLink(linkOptions{web: appWeb(slackAPI, "")})
 	if u, err := l.socketAddress("ws://wss-primary.slack.com/?ticket=hush"); err == nil || err.Error() != "apps.connections.open: the answer's address is not encrypted" {
 		t.Errorf("got %v, %v", u, err)
 	}
@@ -155,7 +177,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 	}))
 	defer s.Close()
-	_, err := newLink(linkOptions{apiURL: s.URL + "/", timing: quick}).openSocket(t.Context())
+	_, err := newLink(linkOptions{web: appWeb(s.URL+"/", ""), timing: quick}).openSocket(t.Context())
 	if followed || err == nil || err.Error() != "apps.connections.open: HTTP 307 Temporary Redirect" {
 		t.Errorf("followed: %v, error %v", followed, err)
 	}
@@ -199,7 +221,7 @@ func TestAnAcknowledgementIsOneFrame(t *testing.T) {
 		head <- b
 	}))
 	defer s.Close()
-	l := newLink(linkOptions{apiURL: s.URL + "/", timing: quick})
+	l := newLink(linkOptions{web: appWeb(s.URL+"/", ""), timing: quick})
 	u, err := l.socketAddress("ws" + strings.TrimPrefix(s.URL, "http"))
 	if err != nil {
 		t.Fatal(err)

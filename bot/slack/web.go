@@ -1,7 +1,6 @@
 package slack
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +17,11 @@ import (
 // it asks once and leaves that to its callers. Answers stay raw, see [object]. Inside a Retry-After it does not ask at
 // all, whoever wants to know.
 type web struct {
-	url   string // ends in /
-	token string
-	http  *http.Client
-	clock *clock
+	url     string // ends in /
+	token   string
+	refused func(code string) error // what a person reads of a code that waiting cannot mend; nil for any other
+	http    *http.Client
+	clock   *clock
 
 	silence *silence
 	longest int64 // how much of an answer is read, in bytes
@@ -30,7 +30,14 @@ type web struct {
 func newWeb(address, token string) *web {
 	limits := &silence{}
 	client := &http.Client{Timeout: httpLimit, Transport: gate{http.DefaultTransport, limits}, CheckRedirect: stayHere}
-	return &web{url: address, token: token, http: client, clock: &clock{}, silence: limits, longest: 16 << 20}
+	return &web{url: address, token: token, refused: tokenRefused, http: client, clock: &clock{}, silence: limits, longest: 16 << 20}
+}
+
+// forApp asks with the app token, whose one question is for a socket.
+func (w *web) forApp(token string) *web {
+	app := *w
+	app.token, app.refused = token, appTokenRefused
+	return &app
 }
 
 // webError is Slack's no to a question.
@@ -74,7 +81,8 @@ func tokenRefused(code string) error {
 // errLong is an answer that may be readable when less is asked for.
 var errLong = errors.New("the answer is too long, or breaks off")
 
-// ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass.
+// ask calls a method. The error is [bot.Busy], [bot.Fatal], a [*webError], or something that may pass, [*unreached] if Slack
+// itself has not answered. The token goes into the header only.
 func (w *web) ask(ctx context.Context, method string, args url.Values) (object, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+method, strings.NewReader(args.Encode()))
 	if err != nil {
@@ -84,30 +92,32 @@ func (w *web) ask(ctx context.Context, method string, args url.Values) (object, 
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	sent := time.Now()
 	resp, err := w.http.Do(req)
-	if err != nil {
+	if _, busy := errors.AsType[*bot.Busy](err); busy {
 		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, &unreached{err}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, w.longest+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w: %w", method, errLong, err)
+		return nil, nil, &unreached{fmt.Errorf("%s: %w: %w", method, errLong, err)}
 	}
 	if int64(len(body)) > w.longest {
 		return nil, nil, fmt.Errorf("%s: %w", method, errLong)
 	}
 	o, notJSON := objectFrom(body)
 	code := o.text("error")
-	switch fatal := tokenRefused(code); {
+	switch fatal := w.refused(code); {
 	case resp.StatusCode == http.StatusTooManyRequests, code == "ratelimited":
-		after := cmp.Or(retryAfterOf(resp), noHeader)
-		w.silence.limited(method, after)
+		after := w.silence.limited(method, retryAfterOf(resp))
 		return nil, nil, fmt.Errorf("%s: %w", method, &bot.Busy{After: after})
 	case fatal != nil:
 		return nil, nil, fatal
 	case resp.StatusCode != http.StatusOK:
-		return nil, nil, fmt.Errorf("%s: HTTP %s", method, resp.Status)
+		return nil, nil, &unreached{fmt.Errorf("%s: HTTP %s", method, resp.Status)}
 	case notJSON != nil: // a page of a proxy, or of Slack in trouble
-		return nil, nil, fmt.Errorf("%s: HTTP %s, but no JSON", method, resp.Status)
+		return nil, nil, &unreached{fmt.Errorf("%s: HTTP %s, but no JSON", method, resp.Status)}
 	case !o.yes("ok"):
 		return nil, nil, &webError{method: method, code: code, needed: o.text("needed")}
 	}
