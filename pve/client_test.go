@@ -1,8 +1,10 @@
 package pve_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,9 +14,19 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"bgbot/internal/sshdtest"
 	"bgbot/pve"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait most of the time
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // scene is a host with a gate of a few lines of shell, a wire to it, and a client.
 type scene struct {
@@ -24,16 +36,28 @@ type scene struct {
 	dir  string
 	sshd *sshdtest.Server
 	wire *wire
+	held *os.File // a pipe from which gates that hang read
 }
 
-// newScene has the gate run the script; $D is a folder of the scene's own, and the calls are noted in it.
+// newScene has the gate run the script; $D is a folder of the scene's own, and the calls are noted in it. hold waits
+// until the test ends or says letGo, and costs nothing meanwhile: two dozen gates that look again and again, with a process
+// for each look, are all that a small machine can do.
 func newScene(t testing.TB, script string, config ...string) *scene {
 	t.Helper()
 	s := &scene{t: t, dir: t.TempDir()}
-	text := "D='" + s.dir + "'\necho \"$SSH_ORIGINAL_COMMAND\" >>$D/calls\n" + script
+	text := "D='" + s.dir + "'\necho \"$SSH_ORIGINAL_COMMAND\" >>$D/calls\nhold() { read x <$D/held; } 2>/dev/null\n" + script
 	if err := os.WriteFile(filepath.Join(s.dir, "gate"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Mkfifo(filepath.Join(s.dir, "held"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.OpenFile(filepath.Join(s.dir, "held"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = held.Close() })
+	s.held = held
 	s.sshd = sshdtest.New(t, sshdtest.Options{
 		KeyOptions: sshdtest.ForcedCommand("/bin/sh", filepath.Join(s.dir, "gate")), Config: config,
 	})
@@ -42,10 +66,19 @@ func newScene(t testing.TB, script string, config ...string) *scene {
 	h.Address = s.wire.address
 	s.Client = pve.NewClient(h, 102, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Cleanup(func() {
-		s.file("end", "")
+		s.letGo()
 		_ = s.Close()
 	})
 	return s
+}
+
+// letGo ends all that hold, and lets none hold any more: each takes one of the ends of lines that it leaves in the pipe.
+// Closing it instead would leave one behind that is about to open it.
+func (s *scene) letGo() {
+	s.t.Helper()
+	if _, err := s.held.Write(bytes.Repeat([]byte{'\n'}, 1000)); err != nil {
+		s.t.Error(err)
+	}
 }
 
 func (s *scene) file(name, text string) {
@@ -63,15 +96,22 @@ func (s *scene) calls() string {
 
 func await(t testing.TB, what string, seen func() bool) {
 	t.Helper()
-	deadline, tick := time.After(20*time.Second), time.NewTicker(5*time.Millisecond)
+	if !within(time.Minute, seen) {
+		t.Fatal("never came:", what)
+	}
+}
+
+func within(d time.Duration, seen func() bool) bool {
+	deadline, tick := time.After(d), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for !seen() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("never came:", what)
+			return false
 		}
 	}
+	return true
 }
 
 const (
@@ -81,10 +121,10 @@ echo '{"result":{"verb":"cycle","vmid":102,"op":"c81f","exit":0,"text":"VM 102 w
 `
 	// hangs once, in mid-verb, until the test says go on; status always answers.
 	hangs = `case $SSH_ORIGINAL_COMMAND in
-status) [ -e $D/status-hangs ] && [ ! -e $D/end ] && { rm $D/status-hangs; while [ -d $D ] && [ ! -e $D/end ]; do sleep 0.02; done; }
+status) [ -e $D/status-hangs ] && { rm $D/status-hangs; hold; }
 	echo '{"result":{"exit":0,"text":"VM 102 is running.","status":"running","last_op":"cycle, op c81f is running"}}';;
 *) echo '{"op":"c81f","step":"stop","state":"start"}'
-	while [ -d $D ] && [ ! -e $D/end ]; do sleep 0.02; done
+	hold
 	echo '{"result":{"exit":0,"text":"done after all"}}';;
 esac
 `

@@ -14,10 +14,10 @@ import (
 const (
 	// cannotEnd gives its result and then hangs, as a gate with a thread stuck in the host's disk does.
 	cannotEnd = `echo '{"result":{"exit":0,"text":"VM 102 is running."}}'
-case $SSH_ORIGINAL_COMMAND in status) while [ -d $D ] && [ ! -e $D/end ]; do sleep 0.05; done;; esac
+case $SSH_ORIGINAL_COMMAND in status) hold;; esac
 `
-	// slow says nothing until the test says end, unless it says free before.
-	slow = `while [ -d $D ] && [ ! -e $D/end ] && [ ! -e $D/free ]; do sleep 0.05; done
+	// slow says nothing until it is let go.
+	slow = `hold
 echo '{"result":{"exit":0,"text":"well"}}'
 `
 	soon = 4 * time.Second // a dial and a run, on a machine that is busy with other tests
@@ -81,6 +81,7 @@ func TestGatesThatCannotEndBlockNobody(t *testing.T) {
 func TestAChangeDoesNotWaitBehindReads(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, slow)
+	s.Hurry(5*time.Minute, 15*time.Second, 5*time.Second, time.Minute) // its reads last as long as all of it
 	var wg sync.WaitGroup
 	for range 10 {
 		s.well(&wg, pve.Status)
@@ -92,7 +93,7 @@ func TestAChangeDoesNotWaitBehindReads(t *testing.T) {
 		t.Errorf("dialled %d times, although there is room for changes", n)
 	}
 	s.begin(&wg, pve.Reset) // on a new link, which the reads in line may use too
-	s.file("end", "")
+	s.letGo()
 	wg.Wait()
 	if n := s.wire.dialled(); n != 2 || s.count() != 13 {
 		t.Errorf("dialled %d times; the gate saw %s", n, s.calls())
@@ -104,6 +105,7 @@ func TestAChangeDoesNotWaitBehindReads(t *testing.T) {
 func TestTheLinksDoNotGrowInNumber(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, slow)
+	s.Hurry(5*time.Minute, 15*time.Second, 5*time.Second, time.Minute) // its reads last as long as all of it
 	var wg sync.WaitGroup
 	s.begin(&wg, pve.Start)
 	s.begin(&wg, pve.Status)
@@ -130,7 +132,7 @@ func TestTheLinksDoNotGrowInNumber(t *testing.T) {
 	s.well(&wg, pve.Reset)
 	await(t, "the reset and the read that was cut for it", func() bool { return s.count() == n+2 })
 	await(t, "the end of the link that was cut", func() bool { return s.wire.links() == 4 })
-	s.file("end", "")
+	s.letGo()
 	wg.Wait()
 	if got := s.calls(); strings.Count(got, "start") != 1 || s.wire.dialled() != 5 {
 		t.Errorf("dialled %d times; the gate saw %s", s.wire.dialled(), got)
