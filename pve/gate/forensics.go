@@ -58,10 +58,11 @@ func (g *gate) capture(when string) (*evidence.Capture, []byte) {
 	for _, f := range files {
 		g.tell.file("forensics", f)
 	}
-	var where []string
+	var places, where []string
 	for _, f := range files {
-		if place := g.keep(f); !slices.Contains(where, place) {
-			where = append(where, place)
+		if name, place := g.keep(f); !slices.Contains(places, place) {
+			places = append(places, place)
+			where = append(where, name+" "+place) // a narrow screen cuts the folder, which may be long, and not the name
 		}
 	}
 	missing, asked := c.Missing()
@@ -141,27 +142,28 @@ func (g *gate) newestCapture() time.Time {
 
 // keep stores the evidence on the host: in the run folder, which is memory, then on the disk, which may be stuck. What
 // was seen before a change is a kind of its own, so that no number of captures on demand pushes it out.
-func (g *gate) keep(f pve.File) string {
+func (g *gate) keep(f pve.File) (name, place string) {
 	kind := fmt.Sprintf("%d-", g.vmid)
 	if g.verb.Changes() {
 		kind += "change-"
 	}
 	what, _, _ := strings.Cut(f.Name, "-") // forensics or screen
-	inRun := filepath.Join(g.runDir, "pve-gate", kind+f.Name)
-	where := "kept in " + filepath.Dir(inRun)
+	name = kind + f.Name
+	inRun := filepath.Join(g.runDir, "pve-gate", name)
+	place = "kept in " + filepath.Dir(inRun)
 	if err := store(inRun, f.Data, kind+what, keptInRun); err != nil {
-		where = "not kept in the run folder: " + err.Error()
+		place = "not kept in the run folder: " + err.Error()
 	}
-	onDisk := filepath.Join(g.stateDir, filepath.Base(inRun))
+	onDisk := filepath.Join(g.stateDir, name)
 	if g.log.stuck {
-		return where
+		return name, place
 	}
 	_, err := host.Within(diskLimit, func() (struct{}, error) { return struct{}{}, store(onDisk, f.Data, kind+what, keptOnDisk) })
 	if err != nil {
 		g.log.stuck = true
-		return where + ", not on disk: " + err.Error()
+		return name, place + ", not on disk: " + err.Error()
 	}
-	return "kept in " + g.stateDir
+	return name, "kept in " + g.stateDir
 }
 
 // store writes a file and removes all but the newest ones of its kind. The file itself stays: by a clock that was set back

@@ -180,6 +180,12 @@ func TestEvidenceIsTakenFirstAndWithoutSecrets(t *testing.T) {
 			t.Errorf("%s differs from what was sent", kept)
 		}
 	}
+	told := slices.ContainsFunc(r.steps, func(s pve.Step) bool {
+		return s.Step == "forensics" && strings.HasSuffix(s.Text, ", 102-change-"+r.steps[i].Name+" kept in "+h.path("state"))
+	})
+	if !told {
+		t.Errorf("where it is kept is not said, the name first:\n%s", files.ReplaceAllString(r.out, "…"))
+	}
 }
 
 func TestEvidenceThatHangsDoesNotBlock(t *testing.T) {
