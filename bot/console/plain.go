@@ -5,13 +5,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 
+	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/muesli/cancelreader"
+	"golang.org/x/term"
 
 	"bgbot/bot"
 )
@@ -189,10 +193,33 @@ func countless(line string) string {
 }
 
 func (c *Console) write(s string) error {
+	if f, ok := c.opt.Out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil { // a pipe or a file has none: what reads it wants whole lines
+			s = folded(s, width)
+		}
+	}
 	if _, err := io.WriteString(c.opt.Out, s); err != nil {
 		return &bot.Fatal{Reason: fmt.Sprintf("The terminal cannot be written any more: %v.", err)}
 	}
 	return nil
+}
+
+// folded breaks lines that are wider than the terminal between words, as the terminal itself would do it within them. What
+// follows stands under the text, while there is room for that.
+func folded(s string, width int) string {
+	room := width - len(indent)
+	if room < len(indent) {
+		return s
+	}
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		if text := strings.TrimRight(line, "\n"); lipgloss.Width(text) > width {
+			head := ansi.Cut(text, 0, len(indent))
+			line = head + strings.Join(wrapped(text[len(head):], room), "\n"+indent) + "\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // runPlain takes lines until In ends, and then waits until the bot has finished.

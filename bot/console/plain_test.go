@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"charm.land/lipgloss/v2"
+
 	"bgbot/bot"
 )
 
@@ -306,4 +308,49 @@ func TestWhatIsFinishedIsSaidOnce(t *testing.T) {
 	g.prints("bgbot  ▸ ⏳ cycle\n         ✓ lock  0.1 s\n         ✓ stop  1.6 s\n" +
 		"bgbot  ~ ✓ 2 steps  1.7 s\nbgbot  ~ ▸ start\n" +
 		"bgbot  ~ ✅ cycle\nbgbot  ~ ✓ stop  1.6 s\nbgbot  ~ ✓ start  1.0 s\n")
+}
+
+// A phone's terminal has 45 columns, and would break a line in mid-word.
+func TestPlainLinesAreBrokenBetweenWords(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, line, want string }{
+		{"short", "bgbot  ▸ well", "bgbot  ▸ well"},
+		{
+			"long", "bgbot  ▸ The guest still answers pings but its disk path is dead.",
+			"bgbot  ▸ The guest still answers pings but its\n         disk path is dead.",
+		},
+		{
+			"a further line", "         The guest still answers pings but its disk path is dead.",
+			"         The guest still answers pings but its\n         disk path is dead.",
+		},
+		{
+			"a word that is longer than a line", "bgbot  ~ see " + strings.Repeat("x", 50) + " there",
+			"bgbot  ~ see\n         " + strings.Repeat("x", 37) + "\n         " + strings.Repeat("x", 13) + " there",
+		},
+		{"wide letters", "bgbot  ▸ 日本語日本語日本語 日本語日本語日本語!", "bgbot  ▸ 日本語日本語日本語\n         日本語日本語日本語!"},
+	} {
+		if got := folded(c.line+"\n", 46); got != c.want+"\n" {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.name, got, c.want)
+		}
+	}
+	if line := "bgbot  ▸ no room at all\n"; folded(line, 12) != line {
+		t.Error("a terminal of 12 columns has no room for the marks")
+	}
+}
+
+func TestAPlainTerminalOf45Columns(t *testing.T) {
+	t.Parallel()
+	s := sit(t, 45, 30, "TERM=dumb")
+	s.waits("devvm does not.")
+	s.types("devvm is frozen\r")
+	s.waits("[2] Cycle devvm")
+	s.types("2\r")
+	s.waits("devvm is back after")
+	s.types("/quit\r")
+	s.leaves()
+	for line := range strings.Lines(s.output()) {
+		if w := lipgloss.Width(strings.TrimRight(line, "\r\n")); w > 45 {
+			t.Errorf("%d columns: %q", w, line)
+		}
+	}
 }
