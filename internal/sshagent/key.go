@@ -25,7 +25,7 @@ func (e *KeyFileError) Error() string { return "the key file " + e.Path + " " + 
 func (e *KeyFileError) UserMessage() string { return "The key file " + e.Path + " " + e.Problem + "." }
 
 // ReadKey reads a private key without a passphrase, in any format that OpenSSH writes. It refuses a file that anybody
-// but its owner may read. Its errors are [KeyFileError]s.
+// but its owner may read, unless it is root's, lent to the group of a bgbot that is not root. Its errors are [KeyFileError]s.
 func ReadKey(path string) (ssh.Signer, error) {
 	// O_NONBLOCK: opening a FIFO must not wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -40,7 +40,7 @@ func ReadKey(path string) (ssh.Signer, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &KeyFileError{path, "is not a file; name the private key itself"}
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && !lent(info) {
 		return nil, &KeyFileError{path, fmt.Sprintf("has mode %04o, so others than its owner can use it; run: chmod 600 %s", mode, path)}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
@@ -48,6 +48,13 @@ func ReadKey(path string) (ssh.Signer, error) {
 		return nil, unopened(path, err)
 	}
 	return parseKey(path, text)
+}
+
+// lent says that the file is root's and its group may read it and do no more: then a command of our own user, such as the
+// agent's, cannot change who may.
+func lent(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == 0 && os.Geteuid() != 0 && info.Mode().Perm()&0o037 == 0
 }
 
 func parseKey(path string, text []byte) (ssh.Signer, error) {

@@ -10,11 +10,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 func TestAKeyFileIsReadOrTheSentenceSaysWhyNot(t *testing.T) {
@@ -61,6 +63,55 @@ func TestAKeyFileIsReadOrTheSentenceSaysWhyNot(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error quotes the file: %v", err)
 		}
+	}
+}
+
+// Who takes the agent's commands seriously gives the keys to root and lends them to bgbot's group: then no command of
+// bgbot's user can open them to others by a chmod. Kubernetes hands a secret to a pod in the same way.
+func TestAKeyOfRootThatBgbotsGroupReads(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, only root can give a file away")
+	}
+	private, _ := newKeyPair(t)
+	const group, nobody = 65533, 65534
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Dir(dir), 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string, mode os.FileMode, uid int) string {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(private), 0o600), os.Chown(path, uid, group), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for path, want := range map[string]string{
+		file("lent", 0o640, 0):        "",
+		file("pod", 0o440, 0):         "",
+		file("writable", 0o660, 0):    "has mode 0660",
+		file("everybody", 0o644, 0):   "has mode 0644",
+		file("own", 0o640, nobody):    "has mode 0640",
+		file("stranger", 0o640, 1000): "has mode 0640",
+	} {
+		got := make(chan error)
+		go func() {
+			runtime.LockOSThread() // the thread ends with this goroutine, and only it becomes nobody
+			for _, call := range [][4]uintptr{{unix.SYS_SETGROUPS}, {unix.SYS_SETRESGID, group, group, group}, {unix.SYS_SETRESUID, nobody, nobody, nobody}} {
+				if _, _, errno := unix.RawSyscall(call[0], call[1], call[2], call[3]); errno != 0 {
+					got <- errno
+					return
+				}
+			}
+			_, err := ReadKey(path)
+			got <- err
+		}()
+		if err := <-got; want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", path, err, want)
+		}
+	}
+	if _, err := ReadKey(filepath.Join(dir, "lent")); err == nil {
+		t.Error("a bgbot that is root took a key that others may read")
 	}
 }
 
