@@ -139,7 +139,7 @@ func TestACLIThatCannotRunIsASentence(t *testing.T) {
 	}{
 		"missing": {
 			func(c *Config) { c.Command = absent },
-			fmt.Sprintf("The claude CLI is not there (agent.command is %q): install claude 2.1.330, or set agent.command to its path.", absent),
+			fmt.Sprintf("The claude CLI is not there (agent.command is %q): `npm install -g @anthropic-ai/claude-code@2.1.330`, or set agent.command to the path of that version.", absent),
 		},
 		"dies at once": {
 			func(c *Config) { c.Command = impostor(t, "echo 'libfoo.so: not found' >&2; exit 3") },
@@ -182,7 +182,7 @@ func TestAnotherVersionOfTheCLIIsRefused(t *testing.T) {
 		t.Errorf("it ran %d tools", n)
 	}
 	err := r.Check(t.Context())
-	sentence(t, err, r.cfg.Command+" is claude 2.1.330 and not 2.1.331: install the pinned version, or set agent.command to it.")
+	sentence(t, err, r.cfg.Command+" is claude 2.1.330 and not 2.1.331: `npm install -g @anthropic-ai/claude-code@2.1.331`, or set agent.command to the path of that version.")
 	if err := newRig(t, nil).Check(t.Context()); err != nil {
 		t.Errorf("the pinned version: %v", err)
 	}

@@ -97,12 +97,17 @@ func (r *Runner) Check(ctx context.Context) error {
 	cmd.WaitDelay = afterExit
 	out, err := cmd.Output()
 	if err != nil {
-		return &Ended{Reason: fmt.Sprintf("%s --version fails: install claude %s, or set agent.command to it.", path, r.cfg.Version), Err: err}
+		return &Ended{Reason: fmt.Sprintf("%s --version fails: %s", path, r.cfg.install()), Err: err}
 	}
 	if got, _, _ := strings.Cut(strings.TrimSpace(string(out)), " "); got != r.cfg.Version {
-		return &Ended{Reason: fmt.Sprintf("%s is claude %s and not %s: install the pinned version, or set agent.command to it.", path, brief(got), r.cfg.Version)}
+		return &Ended{Reason: fmt.Sprintf("%s is claude %s and not %s: %s", path, brief(got), r.cfg.Version, r.cfg.install())}
 	}
 	return nil
+}
+
+// install says how to come by the CLI.
+func (c *Config) install() string {
+	return fmt.Sprintf("`npm install -g @anthropic-ai/claude-code@%s`, or set agent.command to the path of that version.", c.Version)
 }
 
 // locate finds the CLI.
@@ -112,7 +117,7 @@ func (c *Config) locate() (string, error) {
 		path, err = filepath.Abs(path)
 	}
 	if err != nil {
-		return "", &Ended{Reason: fmt.Sprintf("The claude CLI is not there (agent.command is %q): install claude %s, or set agent.command to its path.", c.Command, c.Version), Err: err}
+		return "", &Ended{Reason: fmt.Sprintf("The claude CLI is not there (agent.command is %q): %s", c.Command, c.install()), Err: err}
 	}
 	return path, nil
 }

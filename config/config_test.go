@@ -222,7 +222,7 @@ func TestTheExampleLoads(t *testing.T) {
 	if err := os.Mkdir(l.path("runbooks"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("/etc/bgbot", l.dir, "ssh-ed25519 AAAA…", l.publicKey).Replace(string(example))
+	text := strings.NewReplacer("/etc/bgbot", l.dir, "ssh-ed25519 AAAA…", l.publicKey, "# host_key:", "host_key:", "# workspace:", "workspace:").Replace(string(example))
 	l.write(t, "bgbot.yaml", text, 0o644)
 	cfg, err := Load(l.path("bgbot.yaml"), nil)
 	if err != nil {

@@ -107,7 +107,13 @@ type far struct {
 // what it needs is only about to be made.
 func newGateInstall(e env, f gateFlags) (*gateInstall, error) {
 	g := &gateInstall{gateFlags: f, e: e}
-	cfg, _, err := loadWithout(f.config, e.environ, "vm", "gate", "ssh", "auth", "slack", "mattermost", "confirm", "agent", "watch", "mirror", "store", "http", "log")
+	if f.config == "" { // a half-filled bgbot.yaml is read when it lies here, so errors name it
+		var err error
+		if g.config, _, err = find(); err != nil {
+			return nil, err
+		}
+	}
+	cfg, _, err := loadWithout(g.config, e.environ, "vm", "gate", "ssh", "auth", "slack", "mattermost", "confirm", "agent", "watch", "mirror", "store", "http", "log")
 	switch {
 	case err != nil:
 		return nil, err
@@ -147,6 +153,9 @@ func (g *gateInstall) far(m *far, name, flagName, given, section string, h confi
 	if len(g.known) == 0 {
 		m.trust.KnownHosts = []string{filepath.Join(g.getenv("HOME"), ".ssh", "known_hosts"), "/etc/ssh/ssh_known_hosts"}
 	}
+	if given == "" {
+		flagName = ""
+	}
 	user, address, found := strings.Cut(cmp.Or(given, h.Address), "@")
 	if !found {
 		user, address = "", user
@@ -158,17 +167,24 @@ func (g *gateInstall) far(m *far, name, flagName, given, section string, h confi
 	if ip, err := netip.ParseAddr(strings.Trim(address, "[]")); err == nil {
 		m.Address = netip.AddrPortFrom(ip, 22)
 	} else if m.Address, err = netip.ParseAddrPort(address); err != nil {
-		return fmt.Errorf("%s: %q is not USER@IP or USER@IP:PORT; an IP and no name, for there may be no DNS in an incident", flagName, cmp.Or(given, h.Address))
+		return fmt.Errorf("%s: %q is not USER@IP or USER@IP:PORT; an IP and no name, for there may be no DNS in an incident", cmp.Or(flagName, section+".address"+g.inFile()), cmp.Or(given, h.Address))
 	}
 	if h.HostKey == "" || h.Address != m.Address.String() { // it would be another machine's
 		return nil
 	}
 	pin, err := pve.ParseHostKey(h.HostKey)
 	if err != nil {
-		return fmt.Errorf("%s.host_key: %w", section, err)
+		return fmt.Errorf("%s.host_key%s: %w", section, g.inFile(), err)
 	}
 	m.trust.Pin = pin
 	return nil
+}
+
+func (g *gateInstall) inFile() string {
+	if g.config == "" {
+		return ""
+	}
+	return " in " + g.config
 }
 
 func (g *gateInstall) keyFolder() string {

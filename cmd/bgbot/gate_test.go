@@ -104,7 +104,7 @@ func TestGateInstallFromTheCommandLine(t *testing.T) {
 	const anywhere = "127.0.0.0/8"
 
 	out, _ := s.gate(exitOK, s.whole("--from", anywhere)...)
-	s.wants(out, "Nothing has been done.", "ssh-keygen -q -t ed25519", `from="127.0.0.0/8"`, "⚠ --from holds the VM's own address")
+	s.wants(out, "Nothing has been done.", "mkdir -p -m 700 " + filepath.Join(s.my, "keys") + "\nssh-keygen -q -t ed25519", `from="127.0.0.0/8"`, "⚠ --from holds the VM's own address")
 	if _, err := os.Stat(filepath.Join(s.my, "keys")); err == nil {
 		t.Error("printing made keys")
 	}
@@ -146,11 +146,14 @@ func TestGateInstallSaysWhatIsWrong(t *testing.T) {
 	s := &site{t: t, my: t.TempDir()}
 	must(t, os.WriteFile(filepath.Join(s.my, "garbage"), []byte("no key"), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.my, "root.yaml"), []byte("gate: {user: admin}\n"), 0o600))
+	copied := filepath.Join(s.my, "copied.yaml")
+	must(t, os.WriteFile(copied, []byte("gate: {address: '10.0.0.1:22', host_key: 'ssh-ed25519 AAAA…'}\n"), 0o600))
 	for _, c := range []struct {
 		code  int
 		want  string
 		words []string
 	}{
+		{exitUsage, "gate.host_key in " + copied + ": not a host key", []string{"-c", copied}},
 		{exitUsage, "--vmid: the number of the VM", nil},
 		{exitUsage, "--from: the address that the bot connects from", []string{"--vmid", "102"}},
 		{exitUsage, "say one of --apply, --check and --remove", []string{"--apply", "--remove"}},

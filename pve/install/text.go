@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -19,6 +20,7 @@ func (p Plan) String() string {
 		line("# ⚠ %s", w)
 	}
 	line("\n# ━━ 1. On this machine: the keys of the bot, whose private halves stay here, and the gate to the host")
+	made := map[string]bool{}
 	for _, k := range []struct {
 		Key
 		name, what string
@@ -26,6 +28,10 @@ func (p Plan) String() string {
 		switch {
 		case k.File == "":
 		case k.Signer == nil:
+			if dir := filepath.Dir(k.File); !made[dir] { // one that is there keeps its mode
+				made[dir] = true
+				line("mkdir -p -m 700 %s", Quote(dir))
+			}
 			line("ssh-keygen -q -t ed25519 -N '' -C %s -f %s   # for the %s", k.name, Quote(k.File), k.what)
 		default:
 			line("# %s is there, for the %s: %s", k.File, k.what, ssh.FingerprintSHA256(k.Signer.PublicKey()))
