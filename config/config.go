@@ -25,6 +25,8 @@ type Config struct {
 	Store      Store      `mapstructure:"store"`
 	HTTP       HTTP       `mapstructure:"http"`
 	Log        Log        `mapstructure:"log"`
+
+	given map[string]bool // the keys that somebody set
 }
 
 // VM is the machine that is repaired.
@@ -180,6 +182,12 @@ func LoadWithout(path string, environ []string, spare ...string) (cfg *Config, i
 	}
 	fromEnv := readEnviron(environ, p)
 	decode(cfg, given, fromEnv, p)
+	cfg.given = make(map[string]bool)
+	for _, keys := range []map[string]any{given, fromEnv} {
+		for key := range keys {
+			cfg.given[key] = true
+		}
+	}
 	resolveSecrets(cfg, p)
 	checkOwnFile(cfg, path, given, p)
 	cfg.validate(p)
@@ -200,6 +208,27 @@ func (c *Config) Chats() []string {
 		chats = append(chats, "mattermost")
 	}
 	return chats
+}
+
+// NotYet lists what somebody has set and this build does nothing with: the key, and what is missing.
+func (c *Config) NotYet() iter.Seq2[string, string] {
+	return func(yield func(key, missing string) bool) {
+		for _, n := range []struct {
+			key     string
+			is      bool
+			missing string
+		}{
+			{"auth.mattermost", len(c.Auth.Mattermost) > 0, "nobody comes in by Mattermost"},
+			{"http.listen", c.HTTP.Listen != "", "nothing listens there"},
+			{"mirror", c.Mirror, "nothing is announced in a second chat"},
+			{"watch.interval", c.Watch.Interval > 0, "nobody looks at the VM unasked"},
+			{"watch.failures", c.Watch.Interval > 0 && !c.given["watch.interval"], "nobody looks at the VM unasked"},
+		} {
+			if c.given[n.key] && n.is && !yield(n.key, n.missing) {
+				return
+			}
+		}
+	}
 }
 
 // RequireChat is for the command that serves a chat: it returns an [*Invalid] if none is configured.

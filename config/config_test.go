@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,9 @@ func TestEveryKeyHasADefault(t *testing.T) {
 	walk = func(prefix string, section reflect.Type) {
 		for f := range section.Fields() {
 			name := f.Tag.Get("mapstructure")
+			if !f.IsExported() {
+				continue
+			}
 			if name == "" {
 				t.Errorf("%s%s has no tag mapstructure", prefix, f.Name)
 			}
@@ -222,7 +226,10 @@ func TestTheExampleLoads(t *testing.T) {
 	if err := os.Mkdir(l.path("runbooks"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("/etc/bgbot", l.dir, "ssh-ed25519 AAAA…", l.publicKey, "# host_key:", "host_key:", "# workspace:", "workspace:").Replace(string(example))
+	// What it leaves out is right as well: each line that is commented out alone, and the section that is.
+	text := regexp.MustCompile(`(?m)^# (mattermost:|watch:|mirror:|http:|  +\w+:)`).ReplaceAllString(string(example), "$1")
+	text = regexp.MustCompile(`(?m)^( +)# (host_key|workspace|mattermost|runner):`).ReplaceAllString(text, "$1$2:")
+	text = strings.NewReplacer("/etc/bgbot", l.dir, "ssh-ed25519 AAAA…", l.publicKey).Replace(text)
 	l.write(t, "bgbot.yaml", text, 0o644)
 	cfg, err := Load(l.path("bgbot.yaml"), nil)
 	if err != nil {
@@ -241,8 +248,35 @@ func TestTheExampleLoads(t *testing.T) {
 	for chat, id := range cfg.Auth.All() {
 		people = append(people, chat+":"+id)
 	}
+	notYet := slices.Sorted(func(yield func(string) bool) { cfg.NotYet()(func(key, _ string) bool { return yield(key) }) })
+	if want := []string{"auth.mattermost", "http.listen", "mirror", "watch.interval"}; !slices.Equal(notYet, want) {
+		t.Errorf("not in this build: got %q, want %q", notYet, want)
+	}
 	if want := []string{"slack:U0123456789", "mattermost:abcdefghijklmnopqrstuvwxyz", "console:alice"}; !slices.Equal(people, want) {
 		t.Errorf("people: got %q, want %q", people, want)
+	}
+}
+
+func TestOnlyWhatSomebodyHasSetIsNotYetThere(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for key, change := range map[string]map[string]string{
+		"":               {"watch.interval": "0", "mirror": "off"},
+		"mirror":         {"mirror": "on"},
+		"watch.failures": {"watch.failures": "5"},
+		"http.listen":    {"http.listen": "127.0.0.1:9102"},
+	} {
+		cfg, err := Load("", l.environ(change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for k := range cfg.NotYet() {
+			got += k
+		}
+		if got != key {
+			t.Errorf("%v: got %q, want %q", change, got, key)
+		}
 	}
 }
 

@@ -22,6 +22,9 @@ func appendFields(to []field, prefix, override string, section reflect.Value) []
 	overridden, override, _ := strings.Cut(override, "=")
 	for i := range section.NumField() {
 		t := section.Type().Field(i)
+		if !t.IsExported() {
+			continue
+		}
 		name, def := t.Tag.Get("mapstructure"), t.Tag.Get("default")
 		if isSection(t.Type) {
 			to = appendFields(to, prefix+name+".", def, section.Field(i))

@@ -132,7 +132,7 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 
 func fieldType(section reflect.Type, key string) (reflect.Type, bool) {
 	for f := range section.Fields() {
-		if f.Tag.Get("mapstructure") == key {
+		if f.IsExported() && f.Tag.Get("mapstructure") == key {
 			return f.Type, true
 		}
 	}

@@ -70,6 +70,7 @@ who has to be on the allowlist auth.console.`)
 		return exitError, err
 	}
 	log := logger(logFile, cfg.Log.Level, cfg.Log.Format, mask(s.secrets))
+	warnOfNotYet(ctx, cfg, log)
 	err = serve(ctx, s, atConsole(chat), log)
 	return exitOK, errors.Join(err, chat.Close())
 }

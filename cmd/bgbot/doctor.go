@@ -32,6 +32,9 @@ status. A bgbot that is serving is not disturbed. Exits 1 if a check failed.`)
 	if !d.check("configuration", "every key is known and every value is fit", err) {
 		return exitError, nil
 	}
+	for key, missing := range cfg.NotYet() {
+		d.doubt(key, "is not in this build yet: "+missing+"; leave it out")
+	}
 	s, err := fromConfig(cfg)
 	if !d.check("keys", "both private keys are readable by you alone, both hosts are pinned", err) {
 		return exitError, nil

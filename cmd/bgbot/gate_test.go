@@ -104,7 +104,7 @@ func TestGateInstallFromTheCommandLine(t *testing.T) {
 	const anywhere = "127.0.0.0/8"
 
 	out, _ := s.gate(exitOK, s.whole("--from", anywhere)...)
-	s.wants(out, "Nothing has been done.", "mkdir -p -m 700 " + filepath.Join(s.my, "keys") + "\nssh-keygen -q -t ed25519", `from="127.0.0.0/8"`, "⚠ --from holds the VM's own address")
+	s.wants(out, "Nothing has been done.", "mkdir -p -m 700 "+filepath.Join(s.my, "keys")+"\nssh-keygen -q -t ed25519", `from="127.0.0.0/8"`, "⚠ --from holds the VM's own address")
 	if _, err := os.Stat(filepath.Join(s.my, "keys")); err == nil {
 		t.Error("printing made keys")
 	}

@@ -39,6 +39,7 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 	}
 	log := logger(e.err, cfg.Log.Level, cfg.Log.Format, mask(s.secrets))
 	log.InfoContext(ctx, "bgbot begins", "version", version, "vm", s.vm.Name, "chats", cfg.Chats())
+	warnOfNotYet(ctx, cfg, log)
 	err = serve(ctx, s, slackOf(cfg, log), log)
 	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		log.InfoContext(ctx, "bgbot ends", "why", fmt.Sprint(context.Cause(ctx)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -105,6 +106,13 @@ func (u *unfound) Unwrap() error { return u.err }
 func ours(info os.FileInfo) bool {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (owner.Uid == 0 || int(owner.Uid) == os.Geteuid()) && info.Mode().Perm()&0o022 == 0
+}
+
+// warnOfNotYet tells the log what was asked for and will not happen.
+func warnOfNotYet(ctx context.Context, cfg *config.Config, log *slog.Logger) {
+	for key, missing := range cfg.NotYet() {
+		log.WarnContext(ctx, "a setting that is not in this build yet", "key", key, "missing", missing)
+	}
 }
 
 func fromConfig(c *config.Config) (settings, error) {
