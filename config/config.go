@@ -237,6 +237,6 @@ func (c *Config) RequireChat() error {
 		return nil
 	}
 	p := &problems{}
-	p.add("slack", "no chat is configured; set slack.app_token_file, slack.bot_token_file and slack.channel, or the keys of mattermost, or run `bgbot console`")
+	p.add("slack", "no chat is configured; set slack.app_token_file, slack.bot_token_file and slack.channel, or run `bgbot console`")
 	return p.err()
 }

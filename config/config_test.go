@@ -291,7 +291,7 @@ func TestServingWithoutAChatIsRefused(t *testing.T) {
 		t.Fatal("want *Invalid")
 	}
 	want := "The configuration has a problem:\n" +
-		"  slack: no chat is configured; set slack.app_token_file, slack.bot_token_file and slack.channel, or the keys of mattermost, or run `bgbot console`"
+		"  slack: no chat is configured; set slack.app_token_file, slack.bot_token_file and slack.channel, or run `bgbot console`"
 	if got := invalid.UserMessage(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -75,13 +75,10 @@ who has to be on the allowlist auth.console.`)
 	return exitOK, errors.Join(err, chat.Close())
 }
 
-// settle makes the state's folder and tries out the store in it.
+// settle tries out the store, which makes its folder.
 func (s *settings) settle(ctx context.Context) (dir string, leave func(), err error) {
 	if dir, err = stateDir(s.storeURL); err != nil {
 		return "", nil, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, fmt.Errorf("store.url: %w", err)
 	}
 	db, err := store.Open(ctx, s.storeURL, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +37,11 @@ status. A bgbot that is serving is not disturbed. Exits 1 if a check failed.`)
 	for key, missing := range cfg.NotYet() {
 		d.doubt(key, "is not in this build yet: "+missing+"; leave it out")
 	}
+	d.chat(cfg)
+	address := cfg.Store.URL.Reveal()
+	if _, err := stateDir(address); err != nil { // told as the store's; the rest goes on as if there were one
+		cfg.Store.URL = config.NewSecret("sqlite:///var/lib/bgbot/bgbot.db")
+	}
 	s, err := fromConfig(cfg)
 	if !d.check("keys", "both private keys are readable by you alone, both hosts are pinned", err) {
 		return exitError, nil
@@ -44,7 +51,7 @@ status. A bgbot that is serving is not disturbed. Exits 1 if a check failed.`)
 	d.check(s.vm.Name, "SSH answered, the host key is the pinned one, the login works", err)
 	d.slack(ctx, s, cfg)
 	d.claude(ctx, s, cfg)
-	d.store(ctx, s)
+	d.store(ctx, address)
 	if d.failed > 0 {
 		fmt.Fprintf(e.out, "\n%d of %d checks failed.\n", d.failed, d.checks)
 		return exitError, nil
@@ -96,6 +103,16 @@ func (d *doctor) gate(ctx context.Context, s settings) {
 	}
 }
 
+// chat says what `bgbot serve` would of the chats that are configured.
+func (d *doctor) chat(cfg *config.Config) {
+	if chats := cfg.Chats(); len(chats) > 0 || len(cfg.Auth.Console) == 0 {
+		d.check("chat", strings.Join(chats, ", ")+" is configured", servable(cfg))
+		return
+	}
+	d.doubt("chat", "none is configured: only `bgbot console` works, and `bgbot serve` refuses. "+
+		"Set slack.app_token_file, slack.bot_token_file and slack.channel")
+}
+
 // slack looks at what serving needs there, if it is configured.
 func (d *doctor) slack(ctx context.Context, s settings, cfg *config.Config) {
 	if !slices.Contains(cfg.Chats(), "slack") {
@@ -144,21 +161,52 @@ func (d *doctor) claude(ctx context.Context, s settings, cfg *config.Config) {
 	d.check("model login", "a key or token is configured (not tried out: that would cost money)", err)
 }
 
-func (d *doctor) store(ctx context.Context, s settings) {
-	dir, err := stateDir(s.storeURL)
-	if err == nil {
-		var db *store.Store
-		db, err = store.Open(ctx, s.storeURL, slog.New(slog.DiscardHandler)) // its errors are told below
-		if used, ok := errors.AsType[*store.Unusable](err); ok && used.By != "" {
-			d.check("store", "in use by the bgbot that is serving ("+used.By+")", nil)
-			return
-		}
-		if err == nil {
-			if trouble := db.Trouble(); trouble != "" { // it would work from memory
-				err = errors.New("store.url: " + trouble)
-			}
-			err = errors.Join(err, db.Close())
-		}
+// store opens the store. One that is not there yet is not made: what root made here, the user that serves could not write.
+func (d *doctor) store(ctx context.Context, address string) {
+	good, err := tryStore(ctx, address)
+	if used, ok := errors.AsType[*store.Unusable](err); ok && used.By != "" {
+		good, err = "in use by the bgbot that is serving ("+used.By+")", nil
 	}
-	d.check("store", "opens and closes in "+filepath.Clean(dir), err)
+	d.check("store", good, err)
+}
+
+func tryStore(ctx context.Context, address string) (good string, err error) {
+	dir, err := stateDir(address)
+	if err != nil {
+		return "", err
+	}
+	file := strings.TrimPrefix(address, "sqlite://")
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		trial, err := os.MkdirTemp(nearest(dir), ".bgbot-doctor-")
+		if err != nil {
+			return "", fmt.Errorf("store.url: there is no %s, and I may not make it: `install -d -m 700 -o USER %s` as root, for the user that runs bgbot", file, dir)
+		}
+		defer func() { _ = os.RemoveAll(trial) }() // a folder of this check
+		return "there is none yet; it can be made in " + dir, open(ctx, "sqlite://"+filepath.Join(trial, "bgbot.db"))
+	}
+	if _, err := os.Lstat(file + ".lock"); errors.Is(err, fs.ErrNotExist) {
+		defer func() { _ = os.Remove(file + ".lock") }() // made by this check
+	}
+	return "opens and closes in " + dir, open(ctx, address)
+}
+
+// nearest is the folder itself, or what there is above it.
+func nearest(dir string) string {
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func open(ctx context.Context, address string) error {
+	db, err := store.Open(ctx, address, slog.New(slog.DiscardHandler)) // its errors are told by the caller
+	if err != nil {
+		return err
+	}
+	if trouble := db.Trouble(); trouble != "" { // it would work from memory
+		err = errors.New("store.url: " + trouble)
+	}
+	return errors.Join(err, db.Close())
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"bgbot/bot"
 	"bgbot/bot/slack"
@@ -30,13 +29,6 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 	if err != nil {
 		return exitError, err
 	}
-	dir, err := stateDir(s.storeURL)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err != nil {
-		return exitError, fmt.Errorf("store.url: %w", err)
-	}
 	log := logger(e.err, cfg.Log.Level, cfg.Log.Format, mask(s.secrets))
 	log.InfoContext(ctx, "bgbot begins", "version", version, "vm", s.vm.Name, "chats", cfg.Chats())
 	warnOfNotYet(ctx, cfg, log)
@@ -52,7 +44,7 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 func servable(cfg *config.Config) error {
 	for _, chat := range cfg.Chats() {
 		if chat != "slack" {
-			return fmt.Errorf("%s: this build has no adapter for it yet; remove the section, or serve the other chat without it", chat)
+			return fmt.Errorf("%s: this build has no adapter for it yet; remove the section", chat)
 		}
 	}
 	return cfg.RequireChat()
