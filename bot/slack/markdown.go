@@ -205,9 +205,12 @@ func prose(b *strings.Builder, text, rest string) {
 	}
 }
 
-// fresh says that done ends where a line begins, but for what may stand before a paragraph.
+// blockMarks are what may stand before a paragraph on its line: marks of quotations and of lists.
+var blockMarks = regexp.MustCompile(`^(?:[ \t]*(?:>|(?:[-*+]|[0-9]{1,9}[.)])[ \t]+))*[ \t]*$`)
+
+// fresh says that done ends where a paragraph may begin.
 func fresh(done string) bool {
-	return strings.Trim(done[strings.LastIndexByte(done, '\n')+1:], " \t>") == ""
+	return blockMarks.MatchString(done[strings.LastIndexByte(done, '\n')+1:])
 }
 
 // escaped writes a backslash escape and returns its length. "\<" would become "\&lt;", which is an escaped "&" (6.1 of the
