@@ -76,9 +76,16 @@ func scanConfirmation(row scanner) (c Confirmation, err error) {
 	return c, err
 }
 
+// open says whether c can be confirmed at now. The clock on the wall counts, for the card tells people a time of day; a
+// clock from before c was made was set back, so it does not know how old c is.
+func (c Confirmation) open(now time.Time) bool {
+	return c.Outcome == "" && now.Before(c.Expires) && !now.Before(c.Made)
+}
+
 // AddConfirmation keeps a new confirmation. One with a known nonce is not replaced: that would make a used one new.
 func (s *Store) AddConfirmation(ctx context.Context, c Confirmation) {
 	c.Used, c.UsedBy, c.Outcome = time.Time{}, "", ""
+	c.Made, c.Expires = instant(nanos(c.Made)), instant(nanos(c.Expires)) // as from the disk: without the monotonic clock, which sleeps with the machine
 	s.mu.Lock()
 	if _, known := s.confirmations.get(c.Nonce); known {
 		s.mu.Unlock()
@@ -172,16 +179,19 @@ func (s *Store) UseConfirmation(ctx context.Context, nonce, by, outcome string, 
 	case c.Outcome != "":
 		s.mu.Unlock()
 		return ErrUsed
-	case outcome != Expired && !now.Before(c.Expires):
+	case outcome != Expired && !c.open(now):
 		s.mu.Unlock()
 		return ErrExpired
 	}
-	c.Used, c.UsedBy, c.Outcome = now, by, outcome
+	c.Used, c.UsedBy, c.Outcome = instant(nanos(now)), by, outcome
 	w := s.enqueue(confirmationWrite(c))
 	s.confirmations.put(nonce, c)
 	s.mu.Unlock()
 	if s.settled(ctx, w) && w.changed == 0 {
-		return ErrUsed // by somebody whom only the disk knows
+		s.mu.Lock()
+		s.confirmations.drop(nonce) // by somebody whom only the disk knows, so it has to be asked
+		s.mu.Unlock()
+		return ErrUsed
 	}
 	return nil
 }
@@ -193,7 +203,7 @@ func (s *Store) OpenConfirmations(_ context.Context, now time.Time) []Confirmati
 	defer s.mu.Unlock()
 	var open []Confirmation
 	for _, c := range s.confirmations.values() {
-		if c.Outcome == "" && now.Before(c.Expires) {
+		if c.open(now) || now.IsZero() && c.Outcome == "" {
 			open = append(open, c)
 		}
 	}

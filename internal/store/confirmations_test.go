@@ -138,6 +138,28 @@ func TestACodeMeansTheNewestOpenConfirmationOfItsChannel(t *testing.T) {
 	}
 }
 
+// A card says until which time of day it is open, and that counts: also when the bot slept meanwhile, or its clock was
+// set back. A clock from before the card was made knows nothing of its age.
+func TestTheClockOnTheWallSaysWhetherACardIsOpen(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	c := confirmation("n1")
+	c.Made, c.Expires = time.Now(), time.Now().Add(time.Minute)
+	s.AddConfirmation(ctx, c)
+	earlier := time.Now().Add(-time.Hour)
+	for range 2 {
+		got, err := s.Confirmation(ctx, "n1")
+		same(t, "times", []any{got.Made, got.Expires, err}, []any{c.Made.UTC().Round(0), c.Expires.UTC().Round(0), nil})
+		same(t, "an hour before it was made", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, earlier), ErrExpired)
+		same(t, "open then", len(s.OpenConfirmations(ctx, earlier)), 0)
+		same(t, "open now", len(s.OpenConfirmations(ctx, time.Now())), 1)
+		same(t, "without outcome", len(s.OpenConfirmations(ctx, time.Time{})), 1)
+		s = restart(t, s)
+	}
+	same(t, "now", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, time.Now()), nil)
+}
+
 // A second replica may use what this process still holds as open; the disk decides.
 func TestTheDiskHasASayInAUse(t *testing.T) {
 	t.Parallel()
@@ -149,7 +171,9 @@ func TestTheDiskHasASayInAUse(t *testing.T) {
 	if _, err := db.Exec(`update confirmations set outcome = 'confirmed', used = 1, used_by = 'slack:U7'`); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "used", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUsed)
+	same(t, "used", s.UseConfirmation(ctx, "n1", "slack:U1", Cancelled, at(1)), ErrUsed)
+	c, err := s.Confirmation(ctx, "n1")
+	same(t, "what memory says then", []any{c.Outcome, c.UsedBy, err}, []any{Confirmed, "slack:U7", nil})
 	var others int
 	if err := db.QueryRow(`select count(*) from confirmations where used_by <> 'slack:U7'`).Scan(&others); err != nil || others != 0 {
 		t.Errorf("%d first uses were replaced, %v", others, err)

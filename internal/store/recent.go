@@ -47,6 +47,8 @@ func (r *recent[K, V]) put(k K, v V) {
 	}
 }
 
+func (r *recent[K, V]) drop(k K) { delete(r.rows, k) }
+
 // learn puts what the disk says, unless memory knows better.
 func (r *recent[K, V]) learn(k K, v V) {
 	if _, ok := r.rows[k]; !ok {

@@ -380,7 +380,7 @@ func seeUntilKilled(address string) int {
 	for i := 0; ; i++ {
 		id := fmt.Sprint(i)
 		s.Seen(bg, "slack", id, time.Now())
-		s.AddConfirmation(bg, Confirmation{Nonce: id, Made: time.Now(), Expires: at(60)})
+		s.AddConfirmation(bg, Confirmation{Nonce: id, Made: at(1), Expires: at(60)})
 		if err := s.UseConfirmation(bg, id, "slack:U1", Confirmed, at(2)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
