@@ -129,7 +129,7 @@ func (s *Store) loadOperations() error {
 	last, err := list(s.work, s.db, scanOperation, selectOperations+`order by began desc limit ?`, operationsHeld/2)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range slices.Concat(open, last) {
+	for _, o := range slices.Backward(slices.Concat(open, last)) { // the newest count as used last
 		s.operations.learn(o.ID, o)
 	}
 	return err
