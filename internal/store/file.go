@@ -121,7 +121,7 @@ func (s *Store) setAside(cause error) error {
 			return fmt.Errorf("set aside: %w", err)
 		}
 	}
-	s.suspect = false
+	s.suspect, s.bare = false, true
 	s.mu.Lock()
 	s.log.Error("store file is damaged, moved aside", "path", s.path, "aside", aside, "error", cause)
 	s.health.tell(fmt.Sprintf("The store's file was damaged; it was kept as %s and a new one started, so older history is missing.", filepath.Base(aside)))

@@ -102,6 +102,7 @@ func (s *Store) connect() error {
 		}
 		s.disconnect()
 		s.unlock() // its lock may have gone with it
+		s.bare = true
 		s.mu.Lock()
 		s.log.Error("store file was moved or deleted", "path", s.path)
 		s.health.tell("The store's file was moved or deleted while bgbot ran; a new one holds what is known now, older history is missing.")
@@ -166,8 +167,7 @@ func (s *Store) open() error {
 	if _, err := db.ExecContext(s.work, "pragma journal_mode = wal"); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	fresh, err := s.migrate()
-	if err != nil {
+	if err := s.migrate(); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -181,8 +181,9 @@ func (s *Store) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loaded = true
-	if fresh {
+	if s.bare {
 		s.rewrite()
+		s.bare = false
 	}
 	return nil
 }
@@ -212,35 +213,36 @@ func (s *Store) claim() error {
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate says whether the file was empty. It asks goose only when there is something to do: goose takes a damaged page
+// migrate brings the schema up to date. It asks goose only when there is something to do: goose takes a damaged page
 // for a missing table, and tries to make it for six seconds.
-func (s *Store) migrate() (fresh bool, err error) {
+func (s *Store) migrate() error {
 	scripts, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return false, err
+		return err
 	}
 	has, err := s.version()
 	if err != nil {
-		return false, fmt.Errorf("version: %w", err)
+		return fmt.Errorf("version: %w", err)
 	}
 	knows, err := newest(scripts)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if has > knows {
-		return false, &Unusable{Message: fmt.Sprintf(
+		return &Unusable{Message: fmt.Sprintf(
 			"store.url: %s was written by a newer bgbot (schema %d, this one knows %d); start the newer one, or choose another path.", s.path, has, knows)}
 	}
+	s.bare = s.bare || has == 0
 	if has < knows {
 		p, err := goose.NewProvider(goose.DialectSQLite3, s.db, scripts, goose.WithDisableGlobalRegistry(true))
 		if err != nil {
-			return false, fmt.Errorf("migrate: %w", err)
+			return fmt.Errorf("migrate: %w", err)
 		}
 		if _, err := p.Up(s.work); err != nil {
-			return false, fmt.Errorf("migrate: %w", err)
+			return fmt.Errorf("migrate: %w", err)
 		}
 	}
-	return has == 0, nil
+	return nil
 }
 
 // version is the schema that the file has, 0 if none.

@@ -70,6 +70,7 @@ type Store struct {
 	db      *sql.DB // nil while there is no connection
 	file    os.FileInfo
 	suspect bool // the file may be damaged: check it whole at the next opening
+	bare    bool // the file lacks what memory holds: write all of it at the next opening
 	tries   int
 	retry   time.Time // zero unless failing
 	pruned  time.Time

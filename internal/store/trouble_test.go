@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -218,6 +219,14 @@ func TestAFileThatVanishesIsWrittenAnewFromMemory(t *testing.T) {
 		"deleted":        os.Remove,
 		"moved":          func(path string) error { return os.Rename(path, path+".elsewhere") },
 		"folder deleted": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+		"an old copy put there": func(path string) error {
+			old, err := Open(bg, addressOf(path+".old"), slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			old.BeginTurn(bg, Turn{ID: "long over", Began: at(0)})
+			return errors.Join(old.Close(), os.Remove(path+"-wal"), os.Rename(path+".old", path))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
