@@ -33,7 +33,7 @@ func (s *Store) prepare() error {
 		return err
 	}
 	if s.file.Mode().Perm()&0o077 != 0 {
-		return f.Chmod(0o600)
+		return permitted(f.Chmod(0o600), fmt.Sprintf("store.url: others may read %s, and bgbot may not forbid it; give the file and its folder to the user that runs bgbot.", s.path))
 	}
 	return nil
 }

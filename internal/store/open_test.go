@@ -155,11 +155,16 @@ func TestWithoutPermissionTheOwnerIsNamed(t *testing.T) {
 	s := mustOpen(t, addressOf(file))
 	mustClose(t, s)
 	os.Chmod(file+".lock", 0o666)
+	shared := filepath.Join(theirs, "shared.db")
+	mustClose(t, mustOpen(t, addressOf(shared)))
+	os.Chmod(shared, 0o666)
+	os.Chmod(shared+".lock", 0o666)
 	for path, want := range map[string]string{
 		filepath.Join(shut, "bgbot.db"):         "store.url: bgbot may not write in the folder " + shut + "; give it to the user that runs bgbot, or choose another path.",
 		filepath.Join(shut, "more", "bgbot.db"): "store.url: bgbot cannot make the folder " + shut + "/more; make it and give it to the user that runs bgbot.",
 		filepath.Join(file, "bgbot.db"):         "store.url: bgbot cannot make the folder " + file + "; make it and give it to the user that runs bgbot.",
 		file:                                    "store.url: bgbot may not write " + file + "; give the file and its folder to the user that runs bgbot.",
+		shared:                                  "store.url: others may read " + shared + ", and bgbot may not forbid it; give the file and its folder to the user that runs bgbot.",
 	} {
 		_, said := child(t, "nobody", addressOf(path))
 		said.Scan()
