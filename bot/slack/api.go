@@ -94,8 +94,7 @@ func limited(err error) (after time.Duration, busy bool) {
 	if _, ok := errors.AsType[*strconv.NumError](err); ok {
 		return noHeader, true
 	}
-	code := codeOf(err)
-	return noHeader, code == "ratelimited" || code == "rate_limited"
+	return noHeader, isLimit(codeOf(err))
 }
 
 // codeOf is Slack's word for a refusal; empty for all other failures.

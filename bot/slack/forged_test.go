@@ -98,3 +98,29 @@ func TestARateLimitHoldsForSenderAndReader(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 }
+
+// A rate limit that comes as an answer like any other is one too.
+func TestARateLimitInTheBodyHoldsForEverybody(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		header      int
+		least, most time.Duration
+	}{{0, noHeader / 2, noHeader}, {40, 35 * time.Second, 40 * time.Second}} {
+		s := saying(t, slacktest.Options{})
+		p := s.thread(t)
+		w := newWeb(s.server.URL(), s.server.BotToken())
+		s.api = newClient(s.server.BotToken(), s.server.URL(), w.silence, silent)
+		s.server.Inject(slacktest.Fault{Methods: []string{"conversations.replies"}, Kind: slacktest.RateLimitedOK, RetryAfter: c.header})
+		ask := &slackgo.GetConversationRepliesParameters{ChannelID: s.channel, Timestamp: p.Thread}
+		if _, _, _, err := s.api.GetConversationRepliesContext(s.ctx, ask); err == nil {
+			t.Fatal("no limit")
+		}
+		_, _, err := w.ask(s.ctx, "conversations.replies", url.Values{"channel": {s.channel}, "ts": {p.Thread}})
+		if busy, ok := errors.AsType[*bot.Busy](err); !ok || busy.After < c.least || busy.After > c.most {
+			t.Errorf("%v", err)
+		}
+		if n := len(s.server.Calls("conversations.replies")); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	}
+}

@@ -1,8 +1,11 @@
 package slack
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"path"
 	"sync"
@@ -57,11 +60,25 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp, err := g.RoundTripper.RoundTrip(req)
-	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+	if err == nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusOK && saysLimited(resp)) {
 		g.limits.limited(method, retryAfterOf(resp))
 	}
 	return resp, err
 }
+
+// saysLimited looks for a rate limit in the body of an answer that is none by its status. A no is short.
+func saysLimited(resp *http.Response) bool {
+	head, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // an error comes again when the rest is read
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	var answer struct{ Error string }
+	return json.Unmarshal(head, &answer) == nil && isLimit(answer.Error)
+}
+
+// isLimit says that a code of Slack's is a rate limit.
+func isLimit(code string) bool { return code == "ratelimited" || code == "rate_limited" }
 
 // stayHere follows no redirect: the token, or what an address that is a secret is good for, goes nowhere else.
 func stayHere(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

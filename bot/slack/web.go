@@ -109,7 +109,7 @@ func (w *web) ask(ctx context.Context, method string, args url.Values) (object, 
 	o, notJSON := objectFrom(body)
 	code := o.text("error")
 	switch fatal := w.refused(code); {
-	case resp.StatusCode == http.StatusTooManyRequests, code == "ratelimited":
+	case resp.StatusCode == http.StatusTooManyRequests, isLimit(code):
 		after := w.silence.limited(method, retryAfterOf(resp))
 		return nil, nil, fmt.Errorf("%s: %w", method, &bot.Busy{After: after})
 	case fatal != nil:

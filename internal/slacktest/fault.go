@@ -17,7 +17,7 @@ type FaultKind int
 const (
 	RateLimited         FaultKind = iota + 1 // 429 with Retry-After
 	RateLimitedNoHeader                      // 429 without one
-	RateLimitedOK                            // HTTP 200, ok false, error ratelimited
+	RateLimitedOK                            // HTTP 200, ok false, error ratelimited; with Retry-After if there is one
 	HTML502                                  // a page of a proxy
 	HTML503
 	ErrorCode      // HTTP 200, ok false and the code of Fault.Error
@@ -62,7 +62,7 @@ type Fault struct {
 	Every      int           // every n-th call; 0 and 1 mean each
 	Skip       int           // so many calls go well first
 	Times      int           // then so many go wrong at most; 0 means no end
-	RetryAfter int           // seconds, of RateLimited; 0 means 1. Further calls inside of it are refused too
+	RetryAfter int           // seconds; 0 means 1 for RateLimited, where further calls inside of it are refused too
 	Error      string        // of ErrorCode
 	Delay      time.Duration // of Slow
 
@@ -124,6 +124,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, f *Fault) bool {
 	case RateLimitedNoHeader:
 		writeJSON(w, http.StatusTooManyRequests, object{"ok": false, "error": "ratelimited"})
 	case RateLimitedOK:
+		if f.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
+		}
 		writeJSON(w, http.StatusOK, object{"ok": false, "error": "ratelimited"})
 	case HTML502, HTML503:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
