@@ -124,6 +124,7 @@ func (s *Server) transmit(e *envelope, open []*socket) {
 	if n >= len(open) {
 		e.stolen, e.ack = true, &Ack{Attempts: e.sends}
 		s.stop(e.timer)
+		s.notify()
 		return
 	}
 	if s.link.Deaf {
@@ -197,11 +198,13 @@ func (s *Server) heard(k *socket, data []byte) {
 	}
 	if json.Unmarshal(data, &in) != nil || in.ID == "" {
 		s.stray.Garbage++
+		s.notify()
 		return
 	}
 	e := s.envelopes[in.ID]
 	if e == nil || s.link.AckSameSocket && !slices.Contains(e.sockets, k.id) {
 		s.stray.Unknown++
+		s.notify()
 		return
 	}
 	e.acks++

@@ -22,7 +22,7 @@ type response struct {
 // responseURL mints one. The lock is held by the caller.
 func (s *Server) responseURL(kind string, c *channel, user string, m *Message) string {
 	id := s.id("r")
-	s.responses[id] = &response{channel: c, user: user, message: m, at: time.Now()}
+	s.responses[id] = &response{channel: c, user: user, message: m, at: s.now()}
 	return "http://" + s.address + "/" + kind + "/" + id
 }
 
@@ -55,7 +55,7 @@ func (s *Server) useResponse(id string, body []byte) (int, string) {
 	switch {
 	case u == nil:
 		return http.StatusNotFound, "no_such_url"
-	case time.Since(u.at) > s.opt.ResponseLife:
+	case s.now().Sub(u.at) > responseLife:
 		return http.StatusNotFound, "expired_url"
 	case u.uses >= responseUses:
 		return http.StatusNotFound, "used_url"

@@ -29,10 +29,6 @@ type Options struct {
 	SocketLife time.Duration   // until a socket is asked to be replaced; 1 h
 	WarnAhead  time.Duration   // between the warning and the end of a socket; 10 s
 
-	TriggerLife  time.Duration // how long a trigger_id opens a view; 3 s
-	ResponseLife time.Duration // how long a response_url answers; 30 min
-	StreamLife   time.Duration // how long a native stream lives; 5 min
-
 	NoEcho      bool // the app does not hear what it has posted itself
 	NoAssistant bool // assistant.threads.setStatus and agents.sessions.setStatus are unknown methods, as in some workspaces
 }
@@ -49,7 +45,6 @@ func (o Options) withDefaults() Options {
 	}
 	for d, otherwise := range map[*time.Duration]time.Duration{
 		&o.AckTimeout: 3 * time.Second, &o.PingEvery: 4 * time.Second, &o.SocketLife: time.Hour, &o.WarnAhead: 10 * time.Second,
-		&o.TriggerLife: 3 * time.Second, &o.ResponseLife: 30 * time.Minute, &o.StreamLife: 5 * time.Minute,
 	} {
 		if *d == 0 {
 			*d = otherwise
@@ -72,9 +67,10 @@ type Server struct {
 	closed  bool
 	changed chan struct{} // closed and replaced whenever something happens that somebody may wait for
 	timers  map[*time.Timer]bool
-	minted  int    // ids given out
-	lastTS  int64  // microseconds
-	scopes  string // of the bot token
+	passed  time.Duration // by Pass
+	minted  int           // ids given out
+	lastTS  int64         // microseconds
+	scopes  string        // of the bot token
 	refusal map[string]string
 
 	users    map[string]*User
@@ -197,6 +193,23 @@ func (s *Server) stop(t *time.Timer) {
 		delete(s.timers, t)
 	}
 }
+
+// How long things live.
+const (
+	triggerLife  = 3 * time.Second  // a trigger_id opens a view
+	responseLife = 30 * time.Minute // a response_url answers
+	streamLife   = 5 * time.Minute  // a native stream takes more
+)
+
+// Pass lets so much time pass for what has a life of its own: triggers, response_urls and streams.
+func (s *Server) Pass(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passed += d
+}
+
+// now is the time by which such things live. The lock is held by the caller.
+func (s *Server) now() time.Time { return time.Now().Add(s.passed) }
 
 // notify wakes everybody who waits. The lock is held by the caller.
 func (s *Server) notify() {

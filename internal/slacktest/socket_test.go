@@ -315,8 +315,9 @@ func TestAcksOnAnotherSocket(t *testing.T) {
 		two := a.connect(true)
 		two.ack(sent.Envelope, nil)
 		two.ack("unknown", nil)
-		for a.Truth().Strays.Unknown == 0 {
-			time.Sleep(time.Millisecond)
+		both := func(got slacktest.Truth) bool { return got.Acked+got.Strays.Unknown == 2 }
+		if err := a.AwaitTruth(a.deadline(), both); err != nil {
+			t.Fatal(err)
 		}
 		if got := a.Truth(); (got.Acked == 1) == same || (got.Strays.Unknown == 2) != same {
 			t.Errorf("only on the same: %v: %+v", same, got)
@@ -335,8 +336,8 @@ func TestSomebodyElseOnTheSameToken(t *testing.T) {
 	for range 50 {
 		a.Send("events_api", json.RawMessage(`{}`))
 	}
-	for a.Truth().Pending > 0 {
-		time.Sleep(time.Millisecond)
+	if err := a.AwaitTruth(a.deadline(), func(got slacktest.Truth) bool { return got.Pending == 0 }); err != nil {
+		t.Fatal(err)
 	}
 	if got := a.Truth(); got.Stolen == 0 || got.Acked == 0 || got.Stolen+got.Acked != 50 {
 		t.Errorf("%+v", got)

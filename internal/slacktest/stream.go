@@ -20,7 +20,7 @@ type stream struct {
 // streaming says whether a native stream owns the message now.
 func (s *Server) streaming(ts string) bool {
 	t := s.streams[ts]
-	return t != nil && !t.done && time.Since(t.at) <= s.opt.StreamLife
+	return t != nil && !t.done && s.now().Sub(t.at) <= streamLife
 }
 
 func (s *Server) chatStartStream(c *call) (object, error) {
@@ -51,7 +51,7 @@ func (s *Server) chatStartStream(c *call) (object, error) {
 	if err := s.grow(m, c); err != nil {
 		return nil, err
 	}
-	s.streams[m.TS] = &stream{channel: ch, message: m, user: user, at: m.At}
+	s.streams[m.TS] = &stream{channel: ch, message: m, user: user, at: s.now()}
 	s.add(ch, m)
 	return object{"channel": ch.ID, "ts": m.TS}, nil
 }

@@ -9,7 +9,7 @@ import (
 
 func TestStreams(t *testing.T) {
 	t.Parallel()
-	a := start(t, slacktest.Options{NoEcho: true, Unlimited: true, StreamLife: 300 * time.Millisecond})
+	a := start(t, slacktest.Options{NoEcho: true, Unlimited: true})
 	a.join()
 	l := a.connect(false)
 	l.payload()
@@ -55,7 +55,7 @@ func TestStreams(t *testing.T) {
 	}
 
 	at = open()
-	time.Sleep(350 * time.Millisecond) // it dies, though nobody ended it
+	a.Pass(5 * time.Minute) // it dies, though nobody ended it
 	if got := a.code("chat.appendStream", more(at, "markdown_text", "x")...); got != "message_not_in_streaming_state" {
 		t.Error(got)
 	}

@@ -30,7 +30,7 @@ func post(t *testing.T, url, kind, body string) (int, string) {
 
 func TestACommandIsAnsweredFiveTimesAtMost(t *testing.T) {
 	t.Parallel()
-	a := start(t, slacktest.Options{NoEcho: true, ResponseLife: time.Second})
+	a := start(t, slacktest.Options{NoEcho: true})
 	a.join()
 	l := a.connect(true)
 	l.payload()
@@ -65,7 +65,7 @@ func TestACommandIsAnsweredFiveTimesAtMost(t *testing.T) {
 	sent = must[slacktest.Sent](t)(a.Slash("U0ALICE", "", "/vm", "late"))
 	p = l.payload()
 	l.ack(sent.Envelope, nil)
-	time.Sleep(1100 * time.Millisecond)
+	a.Pass(30 * time.Minute)
 	if _, body := post(t, p["response_url"].(string), "application/json", `{"text":"late"}`); !strings.Contains(body, "expired_url") {
 		t.Errorf("after its time: %s", body)
 	}
@@ -144,7 +144,7 @@ const home = `{"type":"home","blocks":` + card + `}`
 
 func TestHomeAndDialogs(t *testing.T) {
 	t.Parallel()
-	a := start(t, slacktest.Options{NoEcho: true, TriggerLife: 300 * time.Millisecond})
+	a := start(t, slacktest.Options{NoEcho: true})
 	a.join()
 	l := a.connect(false)
 	l.payload()
@@ -177,7 +177,7 @@ func TestHomeAndDialogs(t *testing.T) {
 	}
 	sent := must[slacktest.Sent](t)(a.Slash("U0ALICE", "", "/vm", "x"))
 	l.payload()
-	time.Sleep(350 * time.Millisecond)
+	a.Pass(3 * time.Second)
 	if got := a.code("views.open", "trigger_id", sent.Trigger, "view", modal); got != "expired_trigger_id" {
 		t.Error(got)
 	}

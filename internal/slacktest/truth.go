@@ -1,6 +1,7 @@
 package slacktest
 
 import (
+	"context"
 	"slices"
 	"time"
 )
@@ -25,6 +26,15 @@ type Truth struct {
 func (s *Server) Truth() Truth {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.truth()
+}
+
+// AwaitTruth returns when the [Truth] is as wanted.
+func (s *Server) AwaitTruth(ctx context.Context, is func(Truth) bool) error {
+	return s.wait(ctx, func() bool { return is(s.truth()) })
+}
+
+func (s *Server) truth() Truth {
 	t := Truth{Envelopes: len(s.order), Strays: s.stray}
 	var acked []time.Time // in the order of sending
 	for _, e := range s.order {

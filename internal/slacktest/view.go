@@ -37,7 +37,7 @@ type trigger struct {
 // trigger mints a trigger_id. The lock is held by the caller.
 func (s *Server) trigger(user string) string {
 	id := s.id("trigger.")
-	s.triggers[id] = &trigger{user: user, at: time.Now()}
+	s.triggers[id] = &trigger{user: user, at: s.now()}
 	return id
 }
 
@@ -49,7 +49,7 @@ func (s *Server) exchange(id string) (string, error) {
 		return "", refuse("invalid_trigger_id")
 	case t.used:
 		return "", refuse("exchanged_trigger_id")
-	case time.Since(t.at) > s.opt.TriggerLife:
+	case s.now().Sub(t.at) > triggerLife:
 		return "", refuse("expired_trigger_id")
 	}
 	t.used = true
