@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,12 +42,19 @@ func newSite(t *testing.T) *site {
 		s.write("usr/"+name, "#!/bin/sh\nROOT="+s.root+"\n"+script+"\n", 0o755)
 	}
 	s.write("root/.ssh/authorized_keys", "# somebody's\n", 0o600)
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(s.my, "pve-gate"), "bgbot/cmd/pve-gate")
+	s.build()
+	return s
+}
+
+// build makes the gate that is to be installed.
+func (s *site) build(options ...string) {
+	s.t.Helper()
+	words := slices.Concat([]string{"build", "-o", filepath.Join(s.my, "pve-gate")}, options, []string{"bgbot/cmd/pve-gate"})
+	build := exec.CommandContext(s.t.Context(), "go", words...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
+		s.t.Fatalf("go build: %v: %s", err, out)
 	}
-	return s
 }
 
 // serve lets in the administrator and the keys in that file.
@@ -139,6 +148,38 @@ func TestGateInstallFromTheCommandLine(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(s.root, "root/.ssh/authorized_keys")); err != nil || string(text) != "# somebody's\n" {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+// Without a login into the VM its host key is what the guest names, and a guest may name the host's.
+func TestGateInstallPinsNoHostKeyForTwoMachines(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.tell(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.host.HostKey))))
+	words := s.whole("--apply", "--from", "127.0.0.0/8")
+	words[slices.Index(words, "--vm")+1] = s.vm.Address
+	out, errOut := s.gate(exitError, words...)
+	s.wants(out, "✓ ok         status through the gate")
+	s.wants(errOut, "The VM and the Proxmox host show the same host key, "+ssh.FingerprintSHA256(s.host.HostKey))
+	if strings.Contains(out, "For bgbot.yaml:") {
+		t.Errorf("it was pinned all the same:\n%s", out)
+	}
+
+	s.tell(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.vm.HostKey))))
+	out, _ = s.gate(exitOK, words...)
+	s.wants(out, "For bgbot.yaml:", strings.Fields(string(ssh.MarshalAuthorizedKey(s.vm.HostKey)))[1])
+}
+
+// tell makes a gate to install whose guest names that host key.
+func (s *site) tell(key string) {
+	s.t.Helper()
+	const answer = `{"result":{"verb":"status","vmid":102,"op":"0a1b","exit":0,"text":"VM 102 is running","status":"running","host_keys":["KEY"]}}`
+	source := "package main\n\nimport \"os\"\n\nfunc main() { os.Stdout.WriteString(`" + strings.ReplaceAll(answer, "KEY", key) + "\n`) }\n"
+	main := filepath.Join(s.my, "main.go")
+	must(s.t, os.WriteFile(main, []byte(source), 0o600))
+	at, err := filepath.Abs("../pve-gate/main.go")
+	must(s.t, err)
+	must(s.t, os.WriteFile(main+".json", fmt.Appendf(nil, `{"Replace": {%q: %q}}`, at, main), 0o600))
+	s.build("-overlay", main+".json")
 }
 
 func TestGateInstallSaysWhatIsWrong(t *testing.T) {

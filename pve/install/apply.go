@@ -73,7 +73,8 @@ func (w Work) Apply(ctx context.Context) (good bool, vmKey ssh.PublicKey, err er
 	good, status := w.proveGate(ctx)
 	if w.VM == nil {
 		w.withoutVM("nothing was done there")
-		return good, guestKey(status), nil
+		key := guestKey(status)
+		return good, key, Distinct(w.Host.HostKey, key)
 	}
 	if err := w.put(ctx, w.VM, w.vm); err != nil {
 		return false, nil, err

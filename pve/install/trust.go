@@ -81,7 +81,7 @@ func Distinct(host, vm ssh.PublicKey) error {
 	if host == nil || vm == nil || !bytes.Equal(host.Marshal(), vm.Marshal()) {
 		return nil
 	}
-	return problem("The VM and the Proxmox host show the same host key, %s, so that one may pass for the other. Nothing was done. "+
+	return problem("The VM and the Proxmox host show the same host key, %s, so that one may pass for the other. It is not pinned. "+
 		"If the VM was cloned from the host's disk, make it new keys: ssh-keygen -A.", ssh.FingerprintSHA256(host))
 }
 
