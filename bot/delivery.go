@@ -28,8 +28,8 @@ type delivery struct {
 // How soon a call is due: what waits longest goes first, and this is added to when it began to wait.
 const (
 	dueNow  = 0
-	dueSoon = 5 * time.Second // a page of progress: what is said to a person goes before it, if it does not come too late
-	overdue = -time.Hour      // an edit that must be: a button that has to go, a state that must be true
+	dueSoon = time.Minute // a page of progress: what is said to a person goes before it, also when many begin at once
+	overdue = -time.Hour  // an edit that must be: a button that has to go, a state that must be true
 )
 
 func newDelivery(chat Chat, mask func(string) string, log *slog.Logger) *delivery {
@@ -53,15 +53,22 @@ var errAside = errors.New("nobody waits for an answer of their own so long")
 // post says t in p and returns the message's id. It returns an error only when ctx ends, trying again cannot help, or an
 // answer to one person has been tried for asideLife.
 func (d *delivery) post(ctx context.Context, p Place, t Text) (string, error) {
-	l, line, due := &d.posts, any(p), time.Duration(dueNow)
+	due := time.Duration(dueNow)
+	if t.Quiet {
+		due = dueSoon
+	}
+	return d.postWhile(ctx, ctx, due, p, t)
+}
+
+// postWhile is post that gives up when wanted ends before the first try. Once tried the message may be there.
+func (d *delivery) postWhile(ctx, wanted context.Context, due time.Duration, p Place, t Text) (string, error) {
+	l, line := &d.posts, any(p)
 	if t.Only != "" {
 		l, line = &d.asides, t.Only
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, asideLife, errAside)
 		defer cancel()
-	}
-	if t.Quiet {
-		due = dueSoon
+		wanted = ctx
 	}
 	ticket := l.join(line, due)
 	defer l.leave(ticket)
@@ -74,14 +81,14 @@ func (d *delivery) post(ctx context.Context, p Place, t Text) (string, error) {
 		id, err = d.chat.Post(ctx, p, t)
 		return err
 	}
-	err := d.try(ctx, "post", l, ticket, post)
+	err := d.try(ctx, wanted, "post", l, ticket, post)
 	if errors.Is(err, errRefused) {
 		d.log.ErrorContext(ctx, "the chat refuses a message, a short one takes its place", "place", p.String(), "bytes", len(t.Body), "files", len(t.Files))
 		t = Text{
 			Body:    cut(firstLine(t.Body), 110) + "\n(The chat refused the whole of this message; the log has more.)",
 			Choices: t.Choices, Only: t.Only, Key: uuid.NewString(),
 		}
-		err = d.try(ctx, "post", l, ticket, post)
+		err = d.try(ctx, ctx, "post", l, ticket, post)
 	}
 	return id, err
 }
@@ -111,18 +118,20 @@ func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error
 	t = d.clean(t)
 	ticket := d.edits.join(id, overdue)
 	defer d.edits.leave(ticket)
-	return d.try(ctx, "edit", &d.edits, ticket, func(ctx context.Context) error { return d.chat.Edit(ctx, p, id, t) })
+	return d.try(ctx, ctx, "edit", &d.edits, ticket, func(ctx context.Context) error { return d.chat.Edit(ctx, p, id, t) })
 }
 
-// try runs send until it succeeds, trying cannot help, or ctx ends. Each try waits for its slot. That the chat is busy is
+// try runs send until it succeeds, trying cannot help, or ctx ends, or wanted before the first try. Each try waits for its
+// slot. That the chat is busy is
 // no refusal, and only calls of the same kind prove that it takes others: a channel where nobody may post
 // (restricted_action) still takes edits.
-func (d *delivery) try(ctx context.Context, what string, l *lane, t *ticket, send func(context.Context) error) error {
+func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *ticket, send func(context.Context) error) error {
 	before := l.took.Load()
 	for refused := 0; ; {
-		if err := l.slot(ctx, t); err != nil {
+		if err := l.slot(wanted, t); err != nil {
 			return err
 		}
+		wanted = ctx
 		err := d.once(ctx, l, send)
 		if err == nil || final(err) {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,10 +16,11 @@ type live struct {
 	draw  func() []Text
 	began func(id string) // the page that is the last one now is in the chat
 
-	dirty chan struct{}
-	open  context.Context // ends with close: an edit that still waits for its slot gives way to the last state
-	end   context.CancelFunc
-	done  chan struct{}
+	dirty   chan struct{}
+	dropped atomic.Bool
+	open    context.Context // ends with close: an edit that still waits for its slot gives way to the last state
+	end     context.CancelFunc
+	done    chan struct{}
 
 	shown []page
 	wrote time.Time // when the chat took something last
@@ -37,8 +39,11 @@ func (d *delivery) show(ctx context.Context, p Place, delay time.Duration, draw 
 	l.touch()
 	go func() {
 		defer close(l.done)
-		if sleep(l.open, delay) == nil {
-			l.follow(ctx)
+		if sleep(l.open, delay) != nil {
+			return
+		}
+		l.follow(ctx)
+		if len(l.shown) > 0 || !l.dropped.Load() {
 			l.finish(ctx)
 		}
 	}()
@@ -57,6 +62,14 @@ func (l *live) touch() {
 func (l *live) close() {
 	l.end()
 	<-l.done
+}
+
+// drop is close for whoever has something better to say: if nothing of it was even tried to be posted yet, nothing is, and
+// it is false.
+func (l *live) drop() (shown bool) {
+	l.dropped.Store(true)
+	l.close()
+	return len(l.shown) > 0
 }
 
 // clockWait is how old a running clock may get while others use up all edits.
@@ -117,15 +130,18 @@ func (l *live) finish(ctx context.Context) {
 	}
 }
 
-// bring writes the first page that is not in the chat as drawn, if there is one. An edit waits for its slot only while
-// wait lasts, and then shows the newest text.
+// bring writes the first page that is not in the chat as drawn, if there is one. It waits for its slot only while wait
+// lasts; an edit then shows the newest text.
 func (l *live) bring(ctx, wait context.Context, due time.Duration) (some bool, err error) {
 	i, t := l.next()
 	if i < 0 {
 		return false, nil
 	}
 	if i >= len(l.shown) {
-		return true, l.post(ctx, i, t)
+		if due == overdue { // the result waits behind it
+			return true, l.post(ctx, wait, dueNow, i, t)
+		}
+		return true, l.post(ctx, wait, dueSoon, i, t)
 	}
 	ticket := l.d.edits.join(l, due)
 	defer l.d.edits.leave(ticket)
@@ -152,11 +168,11 @@ func (l *live) next() (int, Text) {
 // write edits page i. One that somebody deleted is posted anew.
 func (l *live) write(ctx context.Context, i int, t Text) error {
 	if i >= len(l.shown) {
-		return l.post(ctx, i, t)
+		return l.post(ctx, ctx, dueNow, i, t)
 	}
 	err := l.d.once(ctx, &l.d.edits, func(ctx context.Context) error { return l.d.chat.Edit(ctx, l.place, l.shown[i].id, t) })
 	if gone(err) {
-		return l.post(ctx, i, t)
+		return l.post(ctx, ctx, dueNow, i, t)
 	}
 	if err == nil {
 		l.shown[i].text, l.wrote = t, time.Now()
@@ -164,11 +180,11 @@ func (l *live) write(ctx context.Context, i int, t Text) error {
 	return err
 }
 
-// post says page i, which is not in the chat.
-func (l *live) post(ctx context.Context, i int, t Text) error {
+// post says page i, which is not in the chat, if its turn comes while wait lasts.
+func (l *live) post(ctx, wait context.Context, due time.Duration, i int, t Text) error {
 	quiet := t
 	quiet.Quiet = true
-	id, err := l.d.post(ctx, l.place, quiet)
+	id, err := l.d.postWhile(ctx, wait, due, l.place, quiet)
 	if err != nil {
 		return err
 	}

@@ -282,6 +282,48 @@ func TestWhatIsSaidGoesBeforeProgress(t *testing.T) {
 	})
 }
 
+// Fifty threads begin at once, and their first pages take most of a minute. What is decided, done or has failed meanwhile
+// does not wait for them, and a turn that is over before its page was posted needs one post only.
+func TestFiftyThreadsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{limits: SlowLimits}
+		d := delivers(s)
+		var turns sync.WaitGroup
+		var mu sync.Mutex
+		pages := 0
+		for i := range 50 {
+			turns.Go(func() {
+				l := d.show(t.Context(), place(fmt.Sprint(i)), 0, func() []Text { return []Text{{Body: "page"}} }, nil)
+				passes(20*time.Second + time.Duration(i)*10*time.Millisecond)
+				if l.drop() {
+					mu.Lock()
+					pages++
+					mu.Unlock()
+				}
+				_, _ = d.post(t.Context(), place(fmt.Sprint(i)), Text{Body: "answer"})
+			})
+		}
+		passes(10 * time.Second)
+		for _, body := range []string{"card", "result", "failure"} {
+			began := time.Now()
+			if _, err := d.post(t.Context(), place(body), Text{Body: body}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 1200*time.Millisecond {
+				t.Errorf("the %s waited for %s", body, took)
+			}
+		}
+		turns.Wait()
+		count := map[string]int{}
+		for _, body := range s.thread {
+			count[body]++
+		}
+		if count["page"] != pages || pages < 10 || pages > 25 || count["answer"] != 50 {
+			t.Errorf("%d turns have a page, and there are %v", pages, count)
+		}
+	})
+}
+
 func TestAClockGivesWayToNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{limits: budgeted}

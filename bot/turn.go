@@ -142,12 +142,29 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	t.mu.Lock()
 	t.view.end(state, result.Text) // the answer is said again below
 	t.mu.Unlock()
-	t.live.close()
+	answer.Body += t.close()
 	b.record(b.work, m.Place, m.From, "turn", t.id, strings.TrimSpace(state), "")
 	answer.Body += b.trouble()
 	if b.say(t.place, answer) != "" {
 		b.Store.EndTurn(b.work, t.id) // otherwise the next start tells the thread what it could not be told now
 	}
+}
+
+// crowded is how long a page may wait to be posted before its turn's answer takes its place.
+const crowded = 5 * time.Second
+
+// close brings the last state of a turn into the chat. When so many begin at once that its page has not been posted by then,
+// the answer takes what was done with it, and one post is enough.
+func (t *turn) close() (more string) {
+	pages := t.draw()
+	if len(pages) > 1 || time.Since(t.view.began) < crowded {
+		t.live.close()
+		return ""
+	}
+	if t.live.drop() || len(t.view.items) == 0 { // nobody else adds to it any more
+		return ""
+	}
+	return "\n\n" + pages[0].Body
 }
 
 func (b *Bot) release(t *turn) {

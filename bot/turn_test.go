@@ -1,0 +1,47 @@
+package bot
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"bgbot/agentrun"
+)
+
+// The page of a turn still waits for its slot when the answer is there: then the answer takes along what was done.
+func TestAnAnswerTakesThePageThatWasNeverPosted(t *testing.T) {
+	for name, c := range map[string]struct {
+		waits time.Duration // for a slot
+		ran   bool
+		more  string
+		shown int
+	}{
+		"crowded":             {20 * time.Second, true, "\n\n☑ Ended after 0:10 · 1 command\n\n✓ `uptime`  1.0 s · up 9 days", 0},
+		"crowded, no command": {20 * time.Second, false, "", 0},
+		"not crowded":         {3 * time.Second, true, "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &service{}
+				d := delivers(s)
+				d.posts.hold(c.waits)
+				turn := &turn{view: newView("x", time.Now())}
+				if c.ran {
+					turn.view.add(agentrun.Tool{ID: "1", Name: "Bash", Input: "uptime"}, time.Now())
+					turn.view.add(agentrun.ToolResult{ID: "1", Output: "up 9 days", Took: time.Second}, time.Now())
+				}
+				turn.live = d.show(t.Context(), place("a"), 0, turn.draw, nil)
+				passes(10 * time.Second)
+				turn.mu.Lock()
+				turn.view.end("☑ Ended after 0:10 · 1 command", "")
+				turn.mu.Unlock()
+				if more := turn.close(); more != c.more {
+					t.Errorf("the answer goes on with %q, want %q", more, c.more)
+				}
+				if len(s.thread) != c.shown {
+					t.Errorf("the thread is %q", s.thread)
+				}
+			})
+		})
+	}
+}
