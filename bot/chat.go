@@ -88,6 +88,12 @@ var SlowLimits = Limits{EditGap: 400 * time.Millisecond, EditsPerMinute: 45, Pos
 // Limited is a Chat that knows its own limits.
 type Limited interface{ Limits() Limits }
 
+// Filing is a Chat in which files are messages of their own that ring like any other.
+type Filing interface {
+	// File puts files into p without a word. Like Post, it tries once and classifies the failure.
+	File(ctx context.Context, p Place, files []File) error
+}
+
 // Homed is a Chat in which the bot has a page of its own for each person.
 type Homed interface {
 	// Home shows t on the page of the person with this user ID. Like Post, it tries once and classifies the failure.

@@ -93,6 +93,25 @@ func (d *delivery) postWhile(ctx, wanted context.Context, due time.Duration, p P
 	return id, err
 }
 
+// fileWait is how long an answer waits for its files to be there before it.
+const fileWait = 5 * time.Second
+
+// file puts files into p where they would else ring behind what they belong to; true means that they are there. It tries
+// once: what they belong to must not wait for them, and takes them along if they are not there.
+func (d *delivery) file(ctx context.Context, p Place, files []File) bool {
+	chat, ok := d.chat.(Filing)
+	if !ok || len(files) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, fileWait)
+	defer cancel()
+	err := chat.File(ctx, p, d.clean(Text{Files: files}).Files)
+	if err != nil {
+		d.log.WarnContext(ctx, "files come behind their message", "place", p.String(), "err", err)
+	}
+	return err == nil
+}
+
 // home draws a page, once; pages of one person follow each other.
 func (d *delivery) home(ctx context.Context, person string, t Text) error {
 	chat, ok := d.chat.(Homed)

@@ -145,6 +145,9 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	answer.Body += t.close()
 	b.record(b.work, m.Place, m.From, "turn", t.id, strings.TrimSpace(state), "")
 	answer.Body += b.trouble()
+	if err == nil && b.out[t.place.Chat].file(b.work, t.place, answer.Files) { // what rings last is the answer
+		answer.Files = nil
+	}
 	if b.say(t.place, answer) != "" {
 		b.Store.EndTurn(b.work, t.id) // otherwise the next start tells the thread what it could not be told now
 	}

@@ -24,6 +24,14 @@ type upload struct {
 // taken for one that Slack refuses whole.
 const fileTries = 4
 
+// File shows files in the thread of p, without a message before them.
+func (s *sender) File(ctx context.Context, p bot.Place, files []bot.File) error {
+	if err := s.serves(p); err != nil {
+		return err
+	}
+	return s.share(ctx, p, &try{halved: -1}, files)
+}
+
 // attach shows files in the thread of p, all in one message. What cannot be shown is said; the text is never lost with it.
 func (s *sender) attach(ctx context.Context, p bot.Place, whole *try, files []bot.File) error {
 	files = slices.DeleteFunc(slices.Clone(files), func(f bot.File) bool { return len(f.Data) == 0 }) // Slack takes none

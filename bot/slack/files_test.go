@@ -50,6 +50,22 @@ func TestFilesStandInTheThreadBehindTheText(t *testing.T) {
 	}
 }
 
+func TestFilesAloneAreOneMessage(t *testing.T) {
+	t.Parallel()
+	s := saying(t, slacktest.Options{})
+	p := s.thread(t)
+	if err := s.File(s.ctx, p, capture()[:2]); err != nil {
+		t.Fatal(err)
+	}
+	if files, n := s.filed(p); len(files) != 2 || n != 1 || len(s.replies(p)) != 1 {
+		t.Errorf("%d files in %d of %d messages", len(files), n, len(s.replies(p)))
+	}
+	s.server.Inject(slacktest.Fault{Methods: []string{"upload"}, Kind: slacktest.HTML502, Times: 1})
+	if err := s.File(s.ctx, p, capture()[:1]); err == nil {
+		t.Error("no error, and no file")
+	}
+}
+
 func TestFilesOfAMessageInTheChannelStandInItsThread(t *testing.T) {
 	t.Parallel()
 	s := saying(t, slacktest.Options{})

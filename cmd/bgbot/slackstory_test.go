@@ -29,6 +29,7 @@ import (
 //	[!] slack touches NAME LABEL        presses a button there, or finds none
 //	slack edits NAME TEXT               somebody changes what they said last
 //	slack joins NAME                    somebody new comes into the channel
+//	slack rang REGEXP…                  these are all posts of the bot in the thread, as they begin now; each rings a phone
 //	slack keeps thread|card|home        writes what the operator has before them into the folder of -dump, for pictures
 //	slack heard                         nothing that Slack sent was lost or acknowledged late
 func TestStoriesOfSlack(t *testing.T) {
@@ -81,6 +82,8 @@ func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 		d.slack.AddUser(slacktest.User{ID: member(args[1]), Name: args[1]})
 		_, err := d.slack.Join(d.slack.Channel(), member(args[1]))
 		ts.Check(err)
+	case name == "rang" && len(args) > 1:
+		ts.Check(d.rang(args[1:]))
 	case name == "keeps" && len(args) == 2:
 		ts.Check(d.keep(args[1]))
 	case name == "heard" && len(args) == 1:
@@ -88,7 +91,7 @@ func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("of what Slack sent: %+v", truth)
 		}
 	default:
-		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | keeps thread|card|home | heard",
+		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | rang REGEXP… | keeps thread|card|home | heard",
 			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
 	}
 }
@@ -132,6 +135,30 @@ func (d *desk) edit(name, text string) error {
 		}
 	}
 	return fmt.Errorf("%s has said nothing", name)
+}
+
+// rang compares the posts of the bot in the thread that began last with what they should be.
+func (d *desk) rang(patterns []string) error {
+	var posts []string
+	all := d.slack.Messages(d.slack.Channel())
+	for _, m := range d.slack.Thread(all[len(all)-1].TS) {
+		if m.BotID == "" {
+			continue
+		}
+		post, _, _ := strings.Cut(m.Shown(), "\n")
+		for _, f := range m.Files {
+			post += " " + f.Name
+		}
+		posts = append(posts, strings.TrimSpace(post))
+	}
+	same := slices.EqualFunc(posts, patterns, func(post, pattern string) bool {
+		ok, err := regexp.MatchString("^(?:"+pattern+")", post)
+		return ok && err == nil
+	})
+	if !same {
+		return fmt.Errorf("the posts are\n%s\nand not\n%s", strings.Join(posts, "\n"), strings.Join(patterns, "\n"))
+	}
+	return nil
 }
 
 var dump = flag.String("dump", "", "keep what stands in Slack in this folder")
