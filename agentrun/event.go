@@ -50,6 +50,7 @@ type Folded struct{ Message string }
 type Notice struct {
 	Text  string
 	Model bool // it is the model that does not answer; the verbs still work
+	Alarm bool // a private file was tampered with; nobody waits for it, but somebody must know
 }
 
 // Result ends a turn that ended by itself, well or not.

@@ -32,7 +32,8 @@ type Runner struct {
 	family     string // the mark of every bot that uses this folder
 	id         string // the mark of this one
 	startLimit time.Duration
-	ctx        context.Context // the lifetime of all turns
+	modes      map[string]os.FileMode // of the private files, at the start
+	ctx        context.Context        // the lifetime of all turns
 	cancel     context.CancelCauseFunc
 	wg         sync.WaitGroup // turns and keepers
 
@@ -76,6 +77,7 @@ func New(cfg Config) (*Runner, error) {
 	family := hex.EncodeToString(sum[:6])
 	r := &Runner{
 		cfg: cfg, family: family, id: family + "." + rand.Text()[:8], startLimit: startLimit, sessions: map[string]*session{}, undead: map[int]bool{},
+		modes: modesOf(cfg.Private),
 	}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	if err := r.Caged(); err != nil {

@@ -35,6 +35,7 @@ func (r *Runner) obtain(ctx context.Context, t *Turn, s *session) (*process, err
 	if err := r.queue(ctx, t); err != nil {
 		return nil, err
 	}
+	r.shut(ctx, t)
 	p, err = r.start(ctx, s, t.prompt)
 	if err != nil {
 		r.free()

@@ -100,7 +100,8 @@ func (i *incident) agent(log *slog.Logger) *agentrun.Runner {
 	}
 	runner, err := agentrun.New(agentrun.Config{
 		Command: command, Dir: filepath.Join(i.dir, "agent"), Agent: agentrun.Agent{Name: "breakglass", Description: "repairs", Prompt: "You repair."},
-		Model: "sonnet", Live: 4, TurnTimeout: time.Minute, IdleTimeout: time.Minute, StallNotice: time.Minute, Steps: 60, BudgetUSD: 5, Log: log,
+		Private: []string{filepath.Join(i.dir, "bgbot.db")},
+		Model:   "sonnet", Live: 4, TurnTimeout: time.Minute, IdleTimeout: time.Minute, StallNotice: time.Minute, Steps: 60, BudgetUSD: 5, Log: log,
 	})
 	if err != nil {
 		i.t.Fatal(err)

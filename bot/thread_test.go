@@ -2,6 +2,8 @@ package bot
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -87,4 +89,18 @@ func TestNoPageOfTheAgentsWorkBeginsWithTheAgentsWords(t *testing.T) {
 	if n := len(v.pages(began)); n < 3 {
 		t.Fatal(fmt.Sprint(n) + " pages are too few to test this")
 	}
+}
+
+// A command of the agent can change the modes of what bgbot's user owns. People hear of it, aloud.
+func TestAFileThatWasOpenedToOthersIsAnAlarm(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	if err := os.Chmod(filepath.Join(i.dir, "bgbot.db"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	i.types("devvm is frozen")
+	if said := i.shows(`^🚨 Somebody changed who may read a file of mine\n.*bgbot.*db had mode 0666, not 0\d00 as at the start, and has been put right\.`); said.Quiet {
+		t.Error("nobody hears the alarm")
+	}
+	i.shows("🤖 I looked")
 }

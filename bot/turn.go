@@ -230,7 +230,7 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 			t.dropPasses(e.ID)
 			b.Store.UpdateTurn(b.work, t.id, "", doing, shown)
 		case agentrun.Notice:
-			b.modelDown(t, e)
+			b.noticed(t, e)
 		case agentrun.Result:
 			result = e
 		case agentrun.Text, agentrun.Waiting, agentrun.Folded:
@@ -312,6 +312,15 @@ func agentMark(text string) string {
 		return "🤖 " + text
 	}
 	return "🤖\n\n" + text
+}
+
+// noticed says what a notice is about where it is no passing one.
+func (b *Bot) noticed(t *turn, n agentrun.Notice) {
+	if n.Alarm {
+		b.say(t.place, Text{Body: "🚨 Somebody changed who may read a file of mine" + lines(n.Text)})
+		return
+	}
+	b.modelDown(t, n)
 }
 
 // modelDown says once a turn, at the first sign, that the model does not answer and what still works.
