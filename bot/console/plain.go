@@ -97,16 +97,18 @@ func counted(lines []string) map[string]int {
 }
 
 // changes are the lines of now that neither old nor done has, and the lines that are known to the reader then. A line that
-// differs from an old one only in its digits ticks: it is left out, and still owed, until it is due.
+// differs from an old one only in its digits ticks, and one that goes on where an old one ended grows: it is left out, and
+// still owed, until it is due.
 func changes(old, now []string, done map[string]int, due bool) (news, known []string) {
 	same := counted(old)
 	for line, n := range done {
 		same[line] = max(same[line], n)
 	}
-	ticking := map[string][]string{}
+	ticking, growing := map[string][]string{}, []string(nil)
 	for _, line := range old {
 		if !slices.Contains(now, line) {
 			ticking[countless(line)] = append(ticking[countless(line)], line)
+			growing = append(growing, line)
 		}
 	}
 	for _, line := range now {
@@ -118,12 +120,21 @@ func changes(old, now []string, done map[string]int, due bool) (news, known []st
 		case len(was) > 0 && !due:
 			ticking[countless(line)] = was[1:]
 			line = was[0]
+		case !due && grows(growing, line) >= 0:
+			i := grows(growing, line)
+			line = growing[i]
+			growing = slices.Delete(growing, i, i+1)
 		default:
 			news = append(news, line)
 		}
 		known = append(known, line)
 	}
 	return news, known
+}
+
+// grows is the index of the line of old, if any, that line is the longer form of: the bot is in the middle of a sentence.
+func grows(old []string, line string) int {
+	return slices.IndexFunc(old, func(was string) bool { return was != "" && strings.HasPrefix(line, was) })
 }
 
 // plain is the text without the backslashes that CommonMark wants, so that it can be searched.
@@ -215,11 +226,30 @@ func folded(s string, width int) string {
 	for line := range strings.Lines(s) {
 		if text := strings.TrimRight(line, "\n"); lipgloss.Width(text) > width {
 			head := ansi.Cut(text, 0, len(indent))
-			line = head + strings.Join(wrapped(text[len(head):], room), "\n"+indent) + "\n"
+			line = head + strings.Join(spaced(text[len(head):], room), "\n"+indent) + "\n"
 		}
 		b.WriteString(line)
 	}
 	return b.String()
+}
+
+// spaced breaks a line at spaces alone: a command that is broken at its hyphens cannot be read. A word that is longer than
+// a line is broken as well.
+func spaced(text string, width int) (lines []string) {
+	line := ""
+	for i, word := range strings.Split(text, " ") {
+		switch {
+		case i == 0:
+			line = word
+		case lipgloss.Width(line)+1+lipgloss.Width(word) <= width:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+		parts := strings.Split(ansi.Hardwrap(line, width, true), "\n")
+		lines, line = append(lines, parts[:len(parts)-1]...), parts[len(parts)-1]
+	}
+	return append(lines, line)
 }
 
 // runPlain takes lines until In ends, and then waits until the bot has finished.

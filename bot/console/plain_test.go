@@ -89,6 +89,9 @@ func TestOnlyChangesAreRepeated(t *testing.T) {
 		{"⏳ 0:01|▸ df  0:01", "⏳ 0:02|✓ df  0.2 s", false, "✓ df  0.2 s", "⏳ 0:01|✓ df  0.2 s"},
 		{"a|a", "a|a|a", false, "a", "a|a|a"},
 		{"a|b|c", "c||b", false, "", "c||b"},
+		{"⏳ 0:01|The gue", "⏳ 0:02|The guest's wr", false, "", "⏳ 0:01|The gue"},
+		{"⏳ 0:01|The gue", "⏳ 0:07|The guest's wr", true, "⏳ 0:07|The guest's wr", "⏳ 0:07|The guest's wr"},
+		{"The gue", "The guest|The guest runs", false, "The guest runs", "The gue|The guest runs"},
 		{"x 1|x 2", "x 2|x 3|x 4", false, "x 4", "x 2|x 1|x 4"},
 	} {
 		split := func(s string) []string { return strings.Split(s, "|") }
@@ -326,6 +329,10 @@ func TestPlainLinesAreBrokenBetweenWords(t *testing.T) {
 		{
 			"a word that is longer than a line", "bgbot  ~ see " + strings.Repeat("x", 50) + " there",
 			"bgbot  ~ see\n         " + strings.Repeat("x", 37) + "\n         " + strings.Repeat("x", 13) + " there",
+		},
+		{
+			"a command", "bgbot  ~ ▸ `ssh devvm 'sudo dmesg -T | tail -20'`",
+			"bgbot  ~ ▸ `ssh devvm 'sudo dmesg -T | tail\n         -20'`",
 		},
 		{"wide letters", "bgbot  ▸ 日本語日本語日本語 日本語日本語日本語!", "bgbot  ▸ 日本語日本語日本語\n         日本語日本語日本語!"},
 	} {
