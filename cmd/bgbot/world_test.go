@@ -149,8 +149,8 @@ func (w *world) close() {
 		if w.err != nil {
 			w.t.Errorf("the service ended with: %v", w.err)
 		}
-	case <-time.After(30 * time.Second):
-		w.t.Error("the service did not end within 30 s")
+	case <-time.After(patience):
+		w.t.Errorf("the service did not end within %s", patience)
 	}
 	w.opened = false
 }
