@@ -26,6 +26,7 @@ import (
 //
 // Keys of the configuration are changed by their environment variables. $CLAUDE is the real CLI, $ME this user.
 func TestCommands(t *testing.T) {
+	t.Parallel() // else the others would wait for the last of these
 	cli := cliForTest(t)
 	me, err := user.Current()
 	if err != nil {

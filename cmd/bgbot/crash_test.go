@@ -77,7 +77,7 @@ func starts(t *testing.T, args ...string) *process {
 
 func (p *process) expect(t *testing.T, pattern string) []string {
 	t.Helper()
-	groups, err := p.sees(pattern, 40*time.Second)
+	groups, err := p.sees(pattern, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

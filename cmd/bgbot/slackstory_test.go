@@ -33,6 +33,7 @@ import (
 //	slack keeps thread|card|home        writes what the operator has before them into the folder of -dump, for pictures
 //	slack heard                         nothing that Slack sent was lost or acknowledged late
 func TestStoriesOfSlack(t *testing.T) {
+	t.Parallel() // else the others would wait for the last of these
 	tellStories(t, func(t testing.TB) venue { return newDesk(t) }, "testdata/slack")
 }
 

@@ -58,11 +58,13 @@ import (
 //
 // $MARK is a number of the story's own, for commands that can be told from those of all others.
 func TestStories(t *testing.T) {
+	t.Parallel() // else the others would wait for the last of these
 	tellStories(t, func(testing.TB) venue { return newRoom() }, "testdata/stories")
 }
 
 // TestStoriesOnSlack tells the same stories, and some that only Slack knows, of people in a Slack workspace.
 func TestStoriesOnSlack(t *testing.T) {
+	t.Parallel() // else the others would wait for the last of these
 	at := func(t testing.TB) venue { return newDesk(t) }
 	tellStories(t, at, "testdata/stories")
 }

@@ -74,16 +74,17 @@ func newWorld(t testing.TB, dir, scenario string, place venue) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { must(t, w.model.Close()) })
+	// Nothing in a story shall end because the machine is busy; one that is about such an end sets the time itself.
 	w.settings = settings{
 		vm: bot.VM{Name: w.lab.VMName(), ID: w.lab.VMID()}, gate: w.lab.Gate(), ssh: w.lab.VM(),
-		confirm: bot.Confirm{TTL: 30 * time.Second, By: auth.Requester}, power: bot.Ask, model: "sonnet",
+		confirm: bot.Confirm{TTL: 5 * time.Minute, By: auth.Requester}, power: bot.Ask, model: "sonnet",
 		storeURL: "sqlite://" + filepath.Join(w.dir, "bgbot.db"),
 		secrets:  []string{worldKeyText},
 		agent: agentrun.Config{
 			Command: cli, Dir: filepath.Join(w.dir, "agent"), Model: "sonnet", BaseURL: w.model.URL(),
 			APIKey: func() (string, error) { return worldKeyText, nil },
 			Env:    map[string]string{"CLAUDE_CODE_MAX_RETRIES": "2"}, // 1.5 s until a failure of the model is final
-			Live:   2, TurnTimeout: time.Minute, IdleTimeout: time.Minute, Steps: 20, BudgetUSD: 5,
+			Live:   2, TurnTimeout: 10 * time.Minute, IdleTimeout: 5 * time.Minute, Steps: 20, BudgetUSD: 5,
 		},
 	}
 	if w.settings.agent.Agent, err = breakglass(w.settings.vm.Name, w.settings.ssh.Address, w.settings.vm.ID, "confirm", nil); err != nil {
