@@ -2,8 +2,11 @@ package bot
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"bgbot/agentrun"
 	"bgbot/auth"
 	"bgbot/pve"
 )
@@ -109,6 +112,20 @@ func TestPowerVerbsInCommands(t *testing.T) {
 		if got := powerVerbs(command); !slices.Equal(got, want) {
 			t.Errorf("%q: got %q, want %q", command, got, want)
 		}
+	}
+}
+
+// The parser recurses, and no program survives the overflow of a stack.
+func TestACommandTooLongToRunIsNotRead(t *testing.T) {
+	deep := strings.Repeat("(", 200_000)
+	if got := powerVerbs(deep); got != nil {
+		t.Errorf("got %q", got)
+	}
+	v := newView("t", time.Now())
+	v.add(agentrun.Tool{ID: "1", Name: "Bash", Input: deep}, time.Now())
+	v.verdict("1", pve.Status, "running")
+	if v.items[0].hint != "" {
+		t.Errorf("the hint of a denied command is %q", v.items[0].hint)
 	}
 }
 

@@ -199,8 +199,14 @@ func (t *turn) dropPasses(call string) {
 	}
 }
 
-// powerVerbs finds the verbs that a Bash command gives to `ssh pve`, also behind timeout, sudo, or inside bash -c '…'.
-func powerVerbs(command string) []pve.Verb { return verbsIn(command, 0) }
+// powerVerbs finds the verbs that a Bash command gives to `ssh pve`, also behind timeout, sudo, or inside bash -c '…'. One
+// that is too long to be run is not read either.
+func powerVerbs(command string) []pve.Verb {
+	if len(command) > mostCommand {
+		return nil
+	}
+	return verbsIn(command, 0)
+}
 
 func verbsIn(command string, depth int) []pve.Verb {
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(command), "")

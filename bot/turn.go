@@ -123,8 +123,7 @@ func (b *Bot) run(t *turn, m Message, text string) {
 		Session: thread.Session, Resume: thread.Started, Model: thread.Model, ID: promptID(m), Text: prompt(m, text),
 	}, func(ctx context.Context, q agentrun.Question) agentrun.Answer { return b.permit(ctx, t, q) })
 	t.live = b.out[t.place.Chat].show(b.work, t.place, 0, t.draw, func(id string) {
-		doing, shown := t.now()
-		b.Store.UpdateTurn(b.work, t.id, id, doing, shown) // the page with the Stop button
+		b.keepTurn(t, id) // the page with the Stop button
 		select {
 		case posted <- struct{}{}:
 		default:
@@ -209,12 +208,12 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 		e = b.masked(e)
 		t.mu.Lock()
 		t.view.add(e, time.Now())
-		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" && t.view.verdict(r.ID, t.verdictOf, t.verdict) {
-			t.verdict = ""
+		if r, ok := e.(agentrun.ToolResult); ok && t.verdict != "" {
+			t.view.verdict(r.ID, t.verdictOf, t.verdict)
+			t.verdict = "" // of a verb that no command names it would be shown beside another command
 		}
 		steps := t.view.steps
 		t.mu.Unlock()
-		doing, shown := t.now()
 		switch e := e.(type) {
 		case agentrun.Started:
 			if thread.Started && !e.Resumed {
@@ -225,10 +224,10 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 			}
 		case agentrun.Tool:
 			b.Log.Info("tool", "place", t.place.String(), "turn", t.id, "step", steps, "tool", e.Name)
-			b.Store.UpdateTurn(b.work, t.id, "", doing, shown)
+			b.keepTurn(t, "")
 		case agentrun.ToolResult:
 			t.dropPasses(e.ID)
-			b.Store.UpdateTurn(b.work, t.id, "", doing, shown)
+			b.keepTurn(t, "")
 		case agentrun.Notice:
 			b.noticed(t, e)
 		case agentrun.Result:
@@ -349,12 +348,14 @@ func (t *turn) draw() []Text {
 	return t.view.pages(time.Now())
 }
 
-// now is what runs and what the last page shows, for the record of a turn.
-func (t *turn) now() (doing, shown string) {
+// keepTurn records what runs and what the last page shows, and which message that is unless that is known; a restart
+// tells by it what it has cut.
+func (b *Bot) keepTurn(t *turn, live string) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	pages := t.view.pages(time.Now())
-	return t.view.doing(), pages[len(pages)-1].Body
+	doing, shown := t.view.doing(), pages[len(pages)-1].Body
+	t.mu.Unlock()
+	b.Store.UpdateTurn(b.work, t.id, live, doing, shown)
 }
 
 func (t *turn) doing() string {

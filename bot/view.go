@@ -114,15 +114,13 @@ func hint(command, output string, failed bool) string {
 }
 
 // verdict is a better hint for a tool call that gave a verb to the host: what the host said, in one line.
-func (v *view) verdict(call string, verb pve.Verb, text string) bool {
+func (v *view) verdict(call string, verb pve.Verb, text string) {
 	for i := range v.items {
 		it := &v.items[i]
 		if it.tool && it.id == call && slices.Contains(powerVerbs(it.text), verb) {
 			it.hint = oneLine(text)
-			return true
 		}
 	}
-	return false
 }
 
 // end sets the state line of a turn that is over and takes the answer out of the running text, as it is said again in
