@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,6 +85,7 @@ type Bot struct {
 	visits  map[auth.Person]visit    // to their pages
 	names   map[auth.Person]string   // of those who may act, as their chat showed them last
 	sight   sight                    // of the VM, since the last change
+	inquiry *inquiry                 // under way; nil: nobody asks
 	changed time.Time                // when a change of the VM began or ended last
 
 	wg    sync.WaitGroup  // everything that the bot does but its chats; admit and start add to it
@@ -228,7 +230,7 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 			b.answer(m, "A card is open. To answer it, type `confirm "+code+"` or `cancel "+code+"`. Nothing was done, and nothing was passed on.")
 		}
 	}
-	if c.kind == talk && m.Click == "" && m.Place.Thread != "" && !b.ours(m.Place) {
+	if c.forAgent() && m.Click == "" && m.Place.Thread != "" && !b.ours(m.Place) {
 		return func() { b.answer(m, notOurs) }
 	}
 	if m.Missed {
@@ -262,8 +264,11 @@ func (b *Bot) notice(m Message) {
 // meant is the code of the open card that a bare "yes" or "no" is about. It is not taken for an answer: it may have been
 // meant for something else, and a card wants its code.
 func (b *Bot) meant(m Message, c command) (code string) {
-	switch strings.ToLower(strings.Trim(c.arg, ".! ")) {
-	case "yes", "y", "ok", "okay", "yep", "sure", "do it", "go", "confirm", "no", "n", "nope", "cancel", "don't":
+	said := strings.ToLower(strings.Trim(c.arg, ".! "))
+	switch first, more, _ := strings.Cut(said, " "); {
+	case slices.Contains([]string{"yes", "y", "ok", "okay", "yep", "sure", "do it", "go", "no", "n", "nope", "don't"}, said):
+	case (first == "confirm" || first == "cancel") && !strings.Contains(more, " "): // a code that was misread or cut
+	case len(said) == 4 && codePattern.MatchString(said): // a code alone
 	default:
 		return ""
 	}
@@ -325,11 +330,23 @@ func (b *Bot) answer(m Message, text string) {
 
 // say posts for certain; a failure that lasts until shutdown is logged.
 func (b *Bot) say(p Place, t Text) string {
-	id, err := b.out[p.Chat].post(b.work, p, t)
+	id, _ := b.post(p, t)
+	return id
+}
+
+func (b *Bot) post(p Place, t Text) (id string, err error) {
+	id, err = b.out[p.Chat].post(b.work, p, t)
 	if err != nil {
 		b.Log.Error("a message was not delivered", "place", p.String(), "err", err)
 	}
-	return id
+	return id, err
+}
+
+// told says t, and that this is done with. What no chat will ever take, in a thread that is gone or locked, is done with as
+// well; what a shutdown has cut is for the next start.
+func (b *Bot) told(p Place, t Text) bool {
+	_, err := b.post(p, t)
+	return err == nil || gone(err) || errors.Is(err, errRefused)
 }
 
 // record keeps a decision or a command with who and when; it never blocks what it records.

@@ -53,6 +53,9 @@ func (c command) act() auth.Act {
 	}
 }
 
+// forAgent says that the command is about the thread's session, or makes one.
+func (c command) forAgent() bool { return c.kind == talk || c.kind == model || c.kind == rerun }
+
 // parse reads a typed text or a click. Phones capitalise the first letter and set curly quotes; both are forgiven for
 // our own words, never inside a verb's argument. A sentence that merely begins with one of our words goes to the agent,
 // but a text that begins with "/vm", or is "vm" and one word, never does: a mistyped verb must not become a prompt.
@@ -86,7 +89,7 @@ func parse(m Message, prompts []Prompt) command {
 		return parseVerb(words, text)
 	case len(words) == 1 && isVerb(first):
 		return command{kind: invalid, err: &says{"Did you mean `vm " + first + "`? A bare word would only reach the agent; nothing was done."}}
-	case (first == "confirm" || first == "cancel") && len(words) == 2 && len(words[1]) == 4 && codePattern.MatchString(words[1]):
+	case len(words) == 2 && len(words[1]) == 4 && (first == "confirm" && wordPattern.MatchString(words[1]) || first == "cancel" && codePattern.MatchString(words[1])):
 		k := confirm
 		if first == "cancel" {
 			k = cancel
@@ -102,7 +105,8 @@ func parse(m Message, prompts []Prompt) command {
 }
 
 var (
-	codePattern  = regexp.MustCompile(`^[2-9a-z]*[2-9][2-9a-z]*$`) // a code has a digit, so that "cancel that" is none
+	codePattern  = regexp.MustCompile(`^[0-9a-z]*[0-9][0-9a-z]*$`) // a code has a digit, so that "cancel that" is none
+	wordPattern  = regexp.MustCompile(`^[0-9a-z]+$`)               // but "confirm" and a misread code must not become a prompt
 	modelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/@\[\]-]{0,100}$`)
 )
 

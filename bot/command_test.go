@@ -41,6 +41,9 @@ func TestWhatPeopleType(t *testing.T) {
 		{text: "Cancel 4F7Q", kind: cancel, arg: "4F7Q", act: auth.Confirm},
 		{text: "cycle", kind: invalid, act: auth.Talk},
 		{text: "cancel that", kind: talk, arg: "cancel that", act: auth.Talk},
+		{text: "confirm QQQQ", kind: confirm, arg: "QQQQ", act: auth.Confirm}, // misread, and yet nothing for the agent
+		{text: "confirm F0WB", kind: confirm, arg: "F0WB", act: auth.Confirm},
+		{text: "cancel that", kind: talk, arg: "cancel that", act: auth.Talk},
 		{text: "confirm the order", kind: talk, arg: "confirm the order", act: auth.Talk},
 		{text: "model opus", kind: model, arg: "opus", act: auth.Talk},
 		{text: "model ../../x", kind: invalid, act: auth.Talk},

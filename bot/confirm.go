@@ -58,6 +58,7 @@ const (
 	cancelled
 	expired
 	withdrawn
+	replaced // by a newer card for the same
 	outdated // by another change
 )
 
@@ -157,7 +158,7 @@ func (b *Bot) resolve(nonce string, r reply) bool {
 func (b *Bot) replace(c store.Confirmation) {
 	for _, old := range b.Store.OpenConfirmations(b.work, time.Now()) {
 		if old.Place == c.Place && old.Verb == c.Verb && b.Store.UseConfirmation(b.work, old.Nonce, "", "cancelled", time.Now()) == nil {
-			b.resolve(old.Nonce, reply{how: withdrawn})
+			b.resolve(old.Nonce, reply{how: replaced})
 			b.start(func() { b.closeCard(old.Nonce, "↻ Replaced by a newer card below. Nothing was done.") })
 		}
 	}
@@ -225,7 +226,7 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 	case verb == hostKeyVerb:
 		b.acceptKey(m, c)
 	default: // a person's verb, or one whose agent is gone since a restart
-		_, _ = b.operate(operation{verb: verb, place: Place(c.Place), asked: c.Requester, confirmed: m.From.String(), name: m.Name}, nil)
+		b.tell(b.operate(operation{verb: verb, place: Place(c.Place), asked: c.Requester, confirmed: m.From.String(), name: m.Name}, nil))
 	}
 }
 

@@ -11,8 +11,12 @@ import (
 	"bgbot/pve"
 )
 
-// stillRunning is how often the host is asked whether it has ended what a former process began.
-const stillRunning = 3 * time.Second
+// stillRunning is how often the host is asked whether it has ended what a former process began, and outOfSight how long it
+// may give no answer meanwhile: one that is lost says nothing.
+const (
+	stillRunning = 3 * time.Second
+	outOfSight   = 30 * time.Second
+)
 
 // cutOperation tells what became of a verb that the former process had started. The host goes on with a change although
 // nobody listens any more; then its end is waited for.
@@ -28,13 +32,7 @@ func (b *Bot) cutOperation(o store.Operation) {
 			b.Log.Error("a cut operation looks as if it ran", "place", p.String(), "err", err)
 		}
 	}
-	report, err := b.Gate.Run(b.work, pve.Status, func(pve.Step) {})
-	for until := time.Now().Add(Limit()); err == nil && lastOf(report.Result, o).running && time.Now().Before(until); {
-		if sleep(b.cut, stillRunning) != nil {
-			return // the next start asks again
-		}
-		report, err = b.Gate.Run(b.work, pve.Status, func(pve.Step) {})
-	}
+	report, err := b.ending(o)
 	b.unsee()
 	t := b.cutText(o, report, err)
 	if b.cut.Err() != nil {
@@ -46,10 +44,28 @@ func (b *Bot) cutOperation(o store.Operation) {
 	}
 	b.record(b.work, p, auth.Person{}, "restart", o.Verb, "operation cut", o.ID)
 	t.Body += b.trouble()
-	if b.say(p, t) != "" {
+	if b.told(p, t) {
 		b.Store.EndOperation(b.work, o)
 	}
 	b.redraw()
+}
+
+// ending asks the host how a cut operation ended, and waits for that.
+func (b *Bot) ending(o store.Operation) (report pve.Report, err error) {
+	began := time.Now()
+	for seen := began; ; {
+		report, err = b.Gate.Run(b.work, pve.Status, func(pve.Step) {})
+		if err == nil && report.Result.Exit == pve.Busy { // others look
+			err = &says{firstLine(report.Result.Text)}
+		}
+		if err == nil {
+			seen = time.Now()
+		}
+		wait := err != nil && time.Since(seen) < outOfSight || err == nil && lastOf(report.Result, o).running
+		if !wait || time.Since(began) > Limit() || sleep(b.cut, stillRunning) != nil {
+			return report, err
+		}
+	}
 }
 
 // cutText is the result of a verb that was cut; report is a status of now. Its first line claims only what the host says

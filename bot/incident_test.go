@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +48,7 @@ func newIncident(t *testing.T) *incident {
 	t.Helper()
 	i := &incident{t: t, dir: t.TempDir(), phone: &phone{more: make(chan struct{}, 1)}}
 	host := sshdtest.New(t, sshdtest.Options{KeyOptions: i.script("gate", `
+		echo "$SSH_ORIGINAL_COMMAND" >> ran
 		while test -e "$SSH_ORIGINAL_COMMAND.held"; do sleep 0.02; done
 		cat "$SSH_ORIGINAL_COMMAND.jsonl"; exit $(cat "$SSH_ORIGINAL_COMMAND.exit")`)})
 	i.vm = sshdtest.New(t, sshdtest.Options{KeyOptions: i.script("vm", `
@@ -121,6 +123,16 @@ func (i *incident) prompts() string {
 		i.t.Fatal(err)
 	}
 	return string(all)
+}
+
+// ran is how often the host was given a verb.
+func (i *incident) ran(v pve.Verb) int {
+	i.t.Helper()
+	all, err := os.ReadFile(filepath.Join(i.dir, "ran"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		i.t.Fatal(err)
+	}
+	return len(slices.DeleteFunc(strings.Fields(string(all)), func(word string) bool { return word != string(v) }))
 }
 
 // guest reaches the VM with the key that is expected of it now.
@@ -244,13 +256,14 @@ func (i *incident) finds(pattern string) post {
 	return found
 }
 
-// waits for what must come to be, and is looked at whenever the phone has changed.
+// waits for what must come to be, and is looked at whenever the phone has changed; what is not to be seen there, often.
 func (i *incident) waits(otherwise string, is func() bool) {
 	i.t.Helper()
 	late := time.After(patience)
 	for !is() {
 		select {
 		case <-i.phone.more:
+		case <-time.After(20 * time.Millisecond):
 		case <-late:
 			i.t.Fatalf("%s:\n%s", otherwise, i.phone)
 		}

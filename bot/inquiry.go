@@ -24,22 +24,55 @@ type sight struct {
 // sightLife is how long that is worth showing, with its age, where there is nothing newer.
 const sightLife = 2 * time.Minute
 
+// inquiry is a status that is under way, for all who ask meanwhile: the gate lets only a few look at once, and each open
+// page and card would be one of them.
+type inquiry struct {
+	asked   time.Time
+	waiting []chan facts
+}
+
 // inquire asks the host how the VM is. There is exactly one answer, within factsMost.
 func (b *Bot) inquire() <-chan facts {
 	news := make(chan facts, 1)
-	if !b.start(func() {
-		ctx, cancel := context.WithTimeout(b.work, factsMost)
-		defer cancel()
-		asked := time.Now()
-		report, err := b.Gate.Run(ctx, pve.Status, nil)
-		b.saw(report.Result, err, asked)
-		f := factsOf(report.Result)
-		f.err = err
-		news <- f
-	}) {
-		news <- facts{late: true}
+	b.mu.Lock()
+	if q := b.inquiry; q != nil && q.asked.After(b.changed) { // otherwise its answer is of before a change
+		q.waiting = append(q.waiting, news)
+		b.mu.Unlock()
+		return news
+	}
+	q := &inquiry{asked: time.Now(), waiting: []chan facts{news}}
+	b.inquiry = q
+	b.mu.Unlock()
+	if !b.start(func() { b.answerAll(q, b.look()) }) {
+		b.answerAll(q, facts{late: true})
 	}
 	return news
+}
+
+// look is one status of the host. A host that has too many at once says nothing about the VM by that.
+func (b *Bot) look() facts {
+	ctx, cancel := context.WithTimeout(b.work, factsMost)
+	defer cancel()
+	asked := time.Now()
+	report, err := b.Gate.Run(ctx, pve.Status, nil)
+	b.saw(report.Result, err, asked)
+	f := factsOf(report.Result)
+	if f.err = err; err == nil && f.Exit == pve.Busy {
+		f.err = &says{firstLine(f.Text)}
+	}
+	return f
+}
+
+func (b *Bot) answerAll(q *inquiry, f facts) {
+	b.mu.Lock()
+	if b.inquiry == q {
+		b.inquiry = nil
+	}
+	waiting := q.waiting
+	b.mu.Unlock()
+	for _, news := range waiting {
+		news <- f
+	}
 }
 
 // factsSoon waits a moment for the answer; known means that it is in. What is missing of it is taken from before.

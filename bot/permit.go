@@ -104,6 +104,8 @@ func (b *Bot) ask(ctx context.Context, t *turn, v pve.Verb) (by auth.Person, no 
 		return by, fmt.Sprintf("A person declined `%s`. Do not try it again unless asked; go on without it or say what else could help.", v)
 	case expired:
 		return by, fmt.Sprintf("Timed out: nobody answered within %s, so `%s` did not run. That is not a refusal: say what you would do and why, and end.", b.Confirm.TTL, v)
+	case replaced:
+		return by, fmt.Sprintf("`%s` did not run for you: a person has asked for it themselves meanwhile. Do not ask for it again; wait, and look with `ssh pve status` what came of theirs.", v)
 	case outdated:
 		return by, fmt.Sprintf("`%s` did not run: somebody else has changed the VM's power state meanwhile. Look anew before you decide.", v)
 	case withdrawn:
@@ -138,15 +140,28 @@ func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Ste
 		if by != (auth.Person{}) {
 			o.confirmed = by.String()
 		}
-		report, err := b.operate(o, step)
-		said := firstLine(report.Result.Text)
+		r := b.operate(o, step)
+		b.tellBehind(t, r) // the agent does not wait for a chat that takes nothing just now
+		said := firstLine(r.report.Result.Text)
 		if !v.Changes() {
-			said, _ = factsOf(report.Result).line(80)
+			said, _ = factsOf(r.report.Result).line(80)
 		}
 		t.mu.Lock()
 		t.verdict, t.verdictOf = b.safe(said), v
 		t.mu.Unlock()
-		return report, err
+		return r.report, r.err
+	}
+}
+
+// tellBehind tells the result of an agent's verb; the turn's answer comes after it.
+func (b *Bot) tellBehind(t *turn, r ran) {
+	done := make(chan struct{})
+	tell := func() { defer close(done); b.tell(r) }
+	t.mu.Lock()
+	t.telling = append(t.telling, done)
+	t.mu.Unlock()
+	if !b.start(tell) {
+		tell()
 	}
 }
 

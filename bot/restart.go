@@ -78,7 +78,7 @@ func (b *Bot) cutTurn(t store.Turn, swept bool) {
 	}
 	text += "The session is kept: your next message goes on with it."
 	b.record(b.work, p, auth.Person{}, "restart", t.ID, "turn cut", t.Doing)
-	if b.say(p, Text{Body: text + b.trouble(), Choices: []Choice{{ID: clickPrompt + continuePrompt, Label: "Continue"}}}) != "" {
+	if b.told(p, Text{Body: text + b.trouble(), Choices: []Choice{{ID: clickPrompt + continuePrompt, Label: "Continue"}}}) {
 		b.Store.EndTurn(b.work, t.ID)
 	}
 }

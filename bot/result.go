@@ -27,10 +27,11 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	case !o.verb.Changes() && (err != nil || f.Exit == pve.Rejected): // asking again is all that is left
 	case !o.verb.Changes():
 		t.Choices = b.nextChoices(f, o.verb)
-	case err != nil || f.Exit != pve.Done || up.err != nil:
+	case err != nil || f.Exit != pve.Done || up.err != nil || f.Status == "stopped":
 		f.err = err
 		t.Choices = b.nextChoices(f, o.verb)
-		if o.verb == pve.Reset && err == nil && !errors.Is(up.err, errLeaving) {
+		reset := o.verb == pve.Reset && err == nil && (f.Exit == pve.Done || f.Exit == pve.Unverified) // and not refused
+		if reset && !errors.Is(up.err, errLeaving) {
 			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
 		}
 	}

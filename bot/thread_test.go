@@ -24,6 +24,12 @@ func TestAReplyBelowWhatOthersPostedIsNotForTheAgent(t *testing.T) {
 	}
 	i.hears(Message{Text: "vm status", Place: alert})
 	i.shows("🔵 devvm: running")
+	for _, words := range []string{"model opus", "again"} { // neither makes the thread ours
+		i.hears(Message{Text: words, Place: alert})
+		i.phone.says(t, "This thread uses", 0)
+	}
+	i.hears(Message{Text: "and now?", Place: alert})
+	i.waits("somebody was not told", func() bool { return i.phone.count("I do not work in this thread") == 4 })
 	if got := i.prompts(); got != "" {
 		t.Errorf("the agent was told %s", got)
 	}

@@ -39,8 +39,11 @@ type turn struct {
 	stopper  string            // who asked to stop
 	stopped  chan agentrun.Stopped
 	ended    bool              // by itself; what remains is to say so
-	told     bool              // that the model is down
+	told     bool              // that it is
 	asking   map[pve.Verb]bool // for whose consent somebody is being asked
+
+	down    string            // the message that says that the model is down; run's own
+	telling []<-chan struct{} // ends of what the agent's verbs have to say here
 
 	verdict   string // of the verb that the agent gave to the host last
 	verdictOf pve.Verb
@@ -59,6 +62,9 @@ func (b *Bot) talk(m Message, text string, t *turn, fresh bool) {
 		switch {
 		case err == nil:
 			b.record(b.work, m.Place, m.From, "talk", "", "passed on", text)
+			if t.waits() {
+				b.answer(m, "↪ The agent waits for the open card and reads this after it.")
+			}
 			return
 		case !errors.Is(err, agentrun.ErrOver):
 			b.answer(m, "Your message did not reach the agent: "+message(err))
@@ -144,10 +150,15 @@ func (b *Bot) run(t *turn, m Message, text string) {
 	answer.Body += t.close()
 	b.record(b.work, m.Place, m.From, "turn", t.id, strings.TrimSpace(state), "")
 	answer.Body += b.trouble()
+	for _, done := range t.results() { // what the answer speaks of
+		<-done
+	}
 	if err == nil && b.out[t.place.Chat].file(b.work, t.place, answer.Files) { // what rings last is the answer
 		answer.Files = nil
 	}
-	if b.say(t.place, answer) != "" {
+	done := b.told(t.place, answer)
+	b.closeDown(t, result, err)
+	if done {
 		b.Store.EndTurn(b.work, t.id) // otherwise the next start tells the thread what it could not be told now
 	}
 }
@@ -329,7 +340,21 @@ func (b *Bot) modelDown(t *turn, n agentrun.Notice) {
 	t.told = t.told || n.Model
 	t.mu.Unlock()
 	if first {
-		b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: verbChoices(), Quiet: true}) // the failure, if it comes to that, is the push
+		t.down = b.say(t.place, Text{Body: "🟠 " + n.Text, Choices: verbChoices(), Quiet: true}) // the failure, if it comes to that, is the push
+	}
+}
+
+// closeDown makes true again what modelDown has said.
+func (b *Bot) closeDown(t *turn, r agentrun.Result, err error) {
+	if t.down == "" {
+		return
+	}
+	text := "☑ The model did not answer for a while; it did again."
+	if err != nil || r.Failed {
+		text = "☑ The model did not answer; how that ended is said below. The verbs work without it: `vm status`."
+	}
+	if err := b.out[t.place.Chat].settle(b.work, t.place, t.down, Text{Body: text}); err != nil && !gone(err) {
+		b.Log.Warn("a message still says that the model is down", "place", t.place.String(), "err", err)
 	}
 }
 
@@ -340,6 +365,19 @@ func (t *turn) heard(who auth.Person) {
 	if !slices.Contains(t.speakers, who) {
 		t.speakers = append(t.speakers, who)
 	}
+}
+
+// waits says that somebody is being asked for consent, without which the agent reads nothing.
+func (t *turn) waits() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.asking) > 0
+}
+
+func (t *turn) results() []<-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.telling)
 }
 
 func (t *turn) draw() []Text {

@@ -40,16 +40,28 @@ func (b *Bot) verb(m Message, v pve.Verb) {
 	case m.Place.Thread == "" && v == pve.Status:
 		o.only = m.From.ID
 	}
-	_, _ = b.operate(o, nil)
+	b.tell(b.operate(o, nil))
 }
 
-// operate runs a verb and tells the thread, step by step and with a result of its own. Nothing here needs the model or a
-// working store. A change goes on whatever happens to the turn or the chat: half a cycle is worse than a slow exit.
-func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
+// ran is an operation that has ended on the host.
+type ran struct {
+	operation
+	rec    store.Operation
+	shown  *progress // nil: it was not begun, and who asked knows
+	report pve.Report
+	err    error
+	up     reach
+}
+
+// operate runs a verb, step by step in the thread; its result is for tell. Nothing here needs the model or a working store.
+// A change goes on whatever happens to the turn or the chat: half a cycle is worse than a slow exit.
+func (b *Bot) operate(o operation, step func(pve.Step)) ran {
 	if !b.beginVerb() {
 		b.say(o.place, Text{Body: fmt.Sprintf("⏹ %s was not begun: I am restarting. Say it again in a minute.", o.verb), Only: o.only})
-		return refusal(o.verb, "bgbot is restarting; nothing was done.")
+		report, err := refusal(o.verb, "bgbot is restarting; nothing was done.")
+		return ran{operation: o, report: report, err: err}
 	}
+	defer b.verbs.Done()
 	rec := store.Operation{
 		ID: uuid.NewString()[:8], Verb: string(o.verb), VMID: b.VM.ID, Place: store.Place(o.place),
 		Actor: o.asked, Confirmer: o.confirmed, Began: time.Now(),
@@ -73,41 +85,47 @@ func (b *Bot) operate(o operation, step func(pve.Step)) (pve.Report, error) {
 			step(s)
 		}
 	})
+	if err != nil {
+		b.Log.Error("verb failed", "verb", string(o.verb), "op", rec.ID, "err", err)
+	}
 	if o.verb.Changes() {
 		b.unsee()
 	} else {
 		b.saw(report.Result, err, rec.Began)
 	}
 	up := b.reached(o, report, err, p.add)
-	b.verbs.Done()
+	rec.Ended, rec.GateOp, rec.Exit = time.Now(), cmp.Or(report.Result.Op, rec.GateOp), int(report.Result.Exit)
+	return ran{operation: o, rec: rec, shown: p, report: report, err: err, up: up}
+}
 
-	all := time.Since(rec.Began)
+// tell ends an operation in the thread, with a result of its own. It waits for the chat, however long that takes none.
+func (b *Bot) tell(r ran) {
+	if r.shown == nil {
+		return
+	}
+	all := r.rec.Ended.Sub(r.rec.Began)
 	took := all
-	if !up.at.IsZero() { // looking into the VM afterwards is no part of how long it was away
-		took = up.at.Sub(rec.Began)
+	if !r.up.at.IsZero() { // looking into the VM afterwards is no part of how long it was away
+		took = r.up.at.Sub(r.rec.Began)
 	}
-	result := b.resultText(o, report, err, up, took)
-	rec.Ended, rec.GateOp, rec.Exit, rec.Text = time.Now(), cmp.Or(report.Result.Op, rec.GateOp), int(report.Result.Exit), firstLine(result.Body)
-	b.recordVerb(o, firstLine(result.Body), rec.ID)
-	if err != nil {
-		b.Log.Error("verb failed", "verb", string(o.verb), "op", rec.ID, "err", err)
-	}
-	told := o.unseen()
+	result := b.resultText(r.operation, r.report, r.err, r.up, took)
+	r.rec.Text = firstLine(result.Body)
+	b.recordVerb(r.operation, r.rec.Text, r.rec.ID)
+	told := r.unseen()
 	if !told {
 		mark, _, _ := strings.Cut(result.Body, " ") // a refused verb must not look done
-		p.close(fmt.Sprintf("%s %s %s · %s", mark, o.verb, b.VM.Name, span(all)))
+		r.shown.close(fmt.Sprintf("%s %s %s · %s", mark, r.verb, b.VM.Name, span(all)))
 		result.Body += b.trouble()
-		result.Only = o.only
-		told = b.say(o.place, result) != "" || o.only != "" // whoever misses an answer of their own asks again
+		result.Only = r.only
+		told = b.told(r.place, result) || r.only != "" // whoever misses an answer of their own asks again
 	}
 	if told { // otherwise the next start asks the host and tells the thread
-		b.Store.EndOperation(b.work, rec)
+		b.Store.EndOperation(b.work, r.rec)
 	}
-	if o.verb.Changes() {
+	if r.verb.Changes() {
 		b.redraw()
 	}
-	b.start(func() { b.checkKey(o, report.Result, err, up.err) })
-	return report, err
+	b.start(func() { b.checkKey(r.operation, r.report.Result, r.err, r.up.err) })
 }
 
 // unseen says that nobody in the chat is shown the operation: the agent looks.

@@ -1,0 +1,127 @@
+package bot
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bgbot/pve"
+)
+
+// A chat that takes nothing holds up neither the agent nor what the agent does with the host.
+func TestTheAgentDoesNotWaitForAChatThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.Power = Auto
+	i.answers(pve.Result{Verb: pve.Stop, Status: "stopped", Text: "VM 102 is stopped."})
+	i.write("agent.held", "")
+	i.types("please look")
+	i.shows("⏳ Working")
+	i.phone.refuse(func(Place, Text) error { return errors.New("away") })
+	answered := make(chan error, 1)
+	go func() {
+		report, err := i.Relay(i.turnFor(thread, "").session)(t.Context(), pve.Stop, func(pve.Step) {})
+		if report.Result.Status != "stopped" {
+			err = errors.Join(err, errors.New("the agent hears "+report.Result.Text))
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the agent waits for the chat")
+	}
+	i.remove("agent.held")
+	i.phone.refuse(nil)
+	i.shows("⏹ devvm is stopped")
+	i.shows("🤖 I looked")
+	if all := i.phone.String(); strings.Index(all, "⏹ devvm is stopped") > strings.Index(all, "🤖 I looked") {
+		t.Error("the answer stands above the result that it speaks of")
+	}
+}
+
+// A thread that somebody has deleted or locked cannot be told anything, now or after a restart: nothing runs there for ever.
+func TestWhatNobodyCanBeToldIsOver(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]error{"gone": &Gone{Reason: "thread_not_found"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := newIncident(t)
+			i.answers(pve.Result{Verb: pve.Forensics, Status: "running", Text: "VM 102 is running."})
+			i.phone.refuse(func(Place, Text) error { return refusal })
+			i.types("vm forensics")
+			i.waits("the verb is said to run for ever", func() bool {
+				done := i.Store.Operations(t.Context(), 1)
+				return len(done) == 1 && !done[0].Ended.IsZero()
+			})
+		})
+	}
+}
+
+func TestAllWhoAskMeanwhileShareOneLook(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(fine, ""))
+	i.write("status.held", "")
+	var news []<-chan facts
+	for range 10 {
+		news = append(news, i.inquire())
+	}
+	i.remove("status.held")
+	for _, n := range news {
+		if f := <-n; f.err != nil || f.Status != "running" {
+			t.Errorf("one of them hears %+v", f)
+		}
+	}
+	if n := i.ran(pve.Status); n != 1 {
+		t.Errorf("the host was asked %d times, want once", n)
+	}
+	i.unsee() // a change
+	<-i.inquire()
+	if n := i.ran(pve.Status); n != 2 {
+		t.Errorf("the host was asked %d times, want once more after a change", n)
+	}
+}
+
+// That others are looking just now is no state of the VM.
+func TestAHostWithTooManyAtOnceLeavesACardWhatWasSeenBefore(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(stalled, pve.Cycle))
+	i.types("vm status")
+	i.shows("🟠 devvm: running")
+	i.answers(pve.Result{Verb: pve.Status, Exit: pve.Busy, Text: "Busy: 3 others are looking at VM 102 already."})
+	i.types("vm cycle")
+	card := i.shows(`🔴 Cycle devvm\? at [\d:]+: running 9 d 4 h · No block I/O for 12 s`)
+	if !strings.Contains(card.Body, "⚠️ Busy: 3 others are looking at VM 102 already.") {
+		t.Errorf("the card does not say why that is old:\n%s", card.Body)
+	}
+}
+
+// Of a stopped VM, a reset is refused for a reason that a cycle would not mend; a stop leaves a start to be done.
+func TestWhatIsOfferedAfterAResultFitsIt(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	for _, c := range []struct {
+		r       pve.Result
+		buttons []string
+	}{
+		{pve.Result{Verb: pve.Reset, Exit: pve.Failed, Status: "stopped", Text: "VM 102 is stopped; there is nothing to reset. Use start."}, []string{"Status", "Start …"}},
+		{pve.Result{Verb: pve.Stop, Status: "stopped", Text: "VM 102 is stopped."}, []string{"Status", "Start …"}},
+		{pve.Result{Verb: pve.Cycle, Status: "running", Text: "VM 102 was cycled in 5 s."}, nil},
+	} {
+		got := i.resultText(operation{verb: c.r.Verb, name: "operator"}, pve.Report{Result: c.r}, nil, reach{}, time.Second)
+		if !slices.Equal(labels(got), c.buttons) || strings.Contains(got.Body, "If it stays so") {
+			t.Errorf("%s: buttons %q, want %q:\n%s", c.r.Verb, labels(got), c.buttons, got.Body)
+		}
+	}
+	got := i.resultText(operation{verb: pve.Reset}, pve.Report{Result: pve.Result{Verb: pve.Reset, Exit: pve.Unverified, Status: "running", Text: "Not up."}}, nil, reach{}, time.Second)
+	if !strings.Contains(got.Body, "If it stays so for a minute: `vm cycle`.") {
+		t.Errorf("a reset that did not help leads nowhere:\n%s", got.Body)
+	}
+}
