@@ -193,8 +193,11 @@ func (c *Client) conclude(s *session, r *reading, end error) error {
 func (c *Client) statusAfter(ctx context.Context) (*Result, error) {
 	for begin := time.Now(); ; {
 		report, err := c.once(ctx, Status, func(Step) {})
-		if err == nil {
+		if err == nil && report.Result.Exit != Busy {
 			return &report.Result, nil
+		}
+		if err == nil { // others look, which says nothing about the VM
+			err = errors.New(report.Result.Text)
 		}
 		if ctx.Err() != nil || time.Since(begin)+c.pace.retry > c.pace.patience {
 			return nil, err
