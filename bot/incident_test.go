@@ -50,7 +50,7 @@ func newIncident(t *testing.T) *incident {
 	host := sshdtest.New(t, sshdtest.Options{KeyOptions: i.script("gate", `
 		echo "$SSH_ORIGINAL_COMMAND" >> ran
 		while test -e "$SSH_ORIGINAL_COMMAND.held"; do sleep 0.02; done
-		cat "$SSH_ORIGINAL_COMMAND.jsonl"; exit $(cat "$SSH_ORIGINAL_COMMAND.exit")`)})
+		said=$(cat "$SSH_ORIGINAL_COMMAND.said"); printf '%s\n' "$said" | sed '$d'; exit $(printf '%s\n' "$said" | tail -n 1)`)})
 	i.vm = sshdtest.New(t, sshdtest.Options{KeyOptions: i.script("vm", `
 		case "$SSH_ORIGINAL_COMMAND" in *systemctl*) cat systemctl; test -e next && mv next systemctl;; esac; exit 0`)})
 	gate := pve.NewClient(i.hostOf(host, "the Proxmox host"), 102, slog.New(slog.DiscardHandler))
@@ -125,14 +125,14 @@ func (i *incident) prompts() string {
 	return string(all)
 }
 
-// ran is how often the host was given a verb.
-func (i *incident) ran(v pve.Verb) int {
+// looks is how often the host was asked for a status.
+func (i *incident) looks() int {
 	i.t.Helper()
 	all, err := os.ReadFile(filepath.Join(i.dir, "ran"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		i.t.Fatal(err)
 	}
-	return len(slices.DeleteFunc(strings.Fields(string(all)), func(word string) bool { return word != string(v) }))
+	return len(slices.DeleteFunc(strings.Fields(string(all)), func(word string) bool { return word != string(pve.Status) }))
 }
 
 // guest reaches the VM with the key that is expected of it now.
@@ -215,8 +215,10 @@ func (i *incident) answers(r pve.Result, steps ...pve.Step) {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	i.write(string(r.Verb)+".exit", fmt.Sprint(int(r.Exit)))
-	i.write(string(r.Verb)+".jsonl", strings.Join(append(lines, string(line)), "\n")+"\n")
+	i.write("next.said", strings.Join(append(lines, string(line), fmt.Sprint(int(r.Exit))), "\n")+"\n")
+	if err := os.Rename(filepath.Join(i.dir, "next.said"), filepath.Join(i.dir, string(r.Verb)+".said")); err != nil {
+		i.t.Fatal(err)
+	}
 }
 
 var thread = Place{Chat: "phone", Channel: "C1", Thread: "t1"}

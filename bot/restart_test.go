@@ -59,10 +59,10 @@ func TestACycleThatTheHostEndsAfterAKill(t *testing.T) {
 	i.lastWas("running", "cycle by bgbot, op 6c7c is running: `ssh` since 2 s")
 	i.start(func() { i.cutOperation(o) })
 	i.shows(`⚠️ cycle devvm: cut by my restart; the result is below$`)
-	i.waits("the host is not asked", func() bool { return i.ran(pve.Status) > 0 })
+	i.waits("the host is not asked", func() bool { return i.looks() > 0 })
 	i.answers(pve.Result{Verb: pve.Status, Exit: pve.Busy, Text: "Busy: 3 others are looking at VM 102 already."}) // says nothing of the cycle
-	asked := i.ran(pve.Status)
-	i.waits("the host is not asked again", func() bool { return i.ran(pve.Status) > asked })
+	asked := i.looks()
+	i.waits("the host is not asked again", func() bool { return i.looks() > asked })
 	i.lastWas("running", "cycle by bgbot, op 6c7c, done 1 s ago")
 	said := i.shows(`✅ devvm is back \(cycle by olga, op 6c7c; I was restarted meanwhile\)\. SSH answered\.( .*)?\nVM 102 is running\.\nLast: `)
 	i.shutdown()

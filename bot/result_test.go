@@ -78,12 +78,12 @@ func TestAllWhoAskMeanwhileShareOneLook(t *testing.T) {
 			t.Errorf("one of them hears %+v", f)
 		}
 	}
-	if n := i.ran(pve.Status); n != 1 {
+	if n := i.looks(); n != 1 {
 		t.Errorf("the host was asked %d times, want once", n)
 	}
 	i.unsee() // a change
 	<-i.inquire()
-	if n := i.ran(pve.Status); n != 2 {
+	if n := i.looks(); n != 2 {
 		t.Errorf("the host was asked %d times, want once more after a change", n)
 	}
 }
