@@ -139,12 +139,13 @@ func TestAHiccupDoesNotEndTheAsking(t *testing.T) {
 	t.Parallel()
 	s := saying(t, slacktest.Options{})
 	p := s.thread(t)
-	for _, kind := range []slacktest.FaultKind{slacktest.RateLimitedOK, slacktest.HTML502, slacktest.Reset} {
+	for _, kind := range []slacktest.FaultKind{slacktest.HTML502, slacktest.Reset, slacktest.RateLimitedOK} {
 		s.server.Inject(slacktest.Fault{Methods: []string{"assistant.threads.setStatus"}, Kind: kind, Times: 1})
 		if err := s.Working(s.ctx, p, "thinks"); err == nil {
 			t.Errorf("%s: no error", kind)
 		}
 	}
+	s.api = newClient(s.server.BotToken(), s.server.URL(), &silence{}, silent) // the limit is over
 	if err := s.Working(s.ctx, p, "thinks"); err != nil || s.mute {
 		t.Errorf("%v", err)
 	}
