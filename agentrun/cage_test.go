@@ -230,3 +230,17 @@ func TestTheShellIsNoLoginShell(t *testing.T) {
 		}
 	}
 }
+
+// What the agent's commands eat of the machine must not cost bgbot its life, nor last from one start to the next.
+func TestACommandGoesBeforeBgbotAndLeavesNoTemporaryFile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	s := newSession()
+	left := filepath.Join(r.cfg.place(s).tmp(), "of-last-time", "big")
+	write(t, left, "GIGABYTES")
+	rec := all(t, r.Start(t.Context(), prompt(s, script(step{"bash": "cat /proc/self/oom_score_adj; ls $TMPDIR/of-last-time 2>&1 | wc -l; ls $TMPDIR/of-last-time/big 2>/dev/null; test -w $TMPDIR && echo writable"}, step{"text": "x"})), allow))
+	answer(t, rec)
+	if got, want := first[ToolResult](t, rec).Output, "500\n1\nwritable"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -50,11 +50,14 @@ const rulesName = "rules.json"
 // transcripts is where the CLI keeps the conversations of all sessions.
 func (c *Config) transcripts() string { return filepath.Join(c.Dir, "claude") }
 
-// furnish makes the folders, empties the home, and writes the agent anew: on a kernel that knows no cage the agent's own
-// commands could have changed them.
+// furnish makes the folders, empties the home and the temporary folder, and writes the agent anew: on a kernel that knows no
+// cage the agent's own commands could have changed them.
 func (c *Config) furnish(p place) error {
 	if err := os.RemoveAll(p.home()); err != nil {
 		return err
+	}
+	if err := os.RemoveAll(p.tmp()); err != nil { // a command can make what cannot be removed; that must not end its thread
+		c.Log.Warn("the temporary files of a session stay", "path", p.tmp(), "error", err)
 	}
 	for _, dir := range []string{c.Dir, p.root, p.work(), p.home(), p.tmp(), c.transcripts()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

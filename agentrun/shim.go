@@ -31,7 +31,10 @@ func init() {
 // The CLI must be the subreaper of all that it starts: then `setsid`, `nohup`, a double fork and even `env -i` cannot
 // leave its family tree, and "nothing is left" can be proven by walking that tree. The attribute survives execve but not
 // fork (prctl(2), PR_SET_CHILD_SUBREAPER).
+//
+// Where memory runs out, it and its commands end before bgbot does. A kernel that has no such choice has its reasons.
 func becomeCLI(rules string, args []string) {
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	if err == nil {
 		_, err = enter(rules, true)
