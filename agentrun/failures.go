@@ -48,7 +48,7 @@ func because(ctx context.Context) error {
 }
 
 const (
-	verbsWork  = " The /vm verbs still work."
+	verbsWork  = " The verbs still work: type `vm status`."
 	startAnew  = " Start a new thread."
 	sayGoOn    = " Say \"go on\" and it continues."
 	threadFull = "The conversation has grown too long for the model." + startAnew

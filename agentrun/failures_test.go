@@ -30,7 +30,7 @@ func TestEveryFailureOfTheModelIsASentence(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *Config) { c.Env = map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"} })
 	s := newSession()
-	const work = " The /vm verbs still work."
+	const work = " The verbs still work: type `vm status`."
 	for _, c := range []struct {
 		name string
 		say  step
@@ -79,12 +79,12 @@ func TestAModelThatRefusesConnectionsIsToldWithinFiveSeconds(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the first word came after %s", took)
 	}
-	if want := "The model cannot be reached; trying again (1 of 4). The /vm verbs still work."; notice.Text != want || !notice.Model {
+	if want := "The model cannot be reached; trying again (1 of 4). The verbs still work: type `vm status`."; notice.Text != want || !notice.Model {
 		t.Errorf("got %+v, want %q", notice, want)
 	}
 	rec := all(t, turn)
 	res := first[Result](t, rec)
-	if want := "The model cannot be reached (connection refused). The /vm verbs still work."; res.Reason != want || !res.Model {
+	if want := "The model cannot be reached (connection refused). The verbs still work: type `vm status`."; res.Reason != want || !res.Model {
 		t.Errorf("got %+v, want %q", res, want)
 	}
 	if took := time.Since(began); took > 20*time.Second {
@@ -143,21 +143,21 @@ func TestACLIThatCannotRunIsASentence(t *testing.T) {
 		},
 		"dies at once": {
 			func(c *Config) { c.Command = impostor(t, "echo 'libfoo.so: not found' >&2; exit 3") },
-			"The claude CLI ended while it started (exit 3): libfoo.so: not found. `bgbot doctor` tells more. The /vm verbs still work.",
+			"The claude CLI ended while it started (exit 3): libfoo.so: not found. `bgbot doctor` tells more. The verbs still work: type `vm status`.",
 		},
 		"hangs": {
 			func(c *Config) { c.Command = impostor(t, "sleep 620") },
-			"The claude CLI was not ready within 300ms and was ended. The /vm verbs still work.",
+			"The claude CLI was not ready within 300ms and was ended. The verbs still work: type `vm status`.",
 		},
 		"does not know the rule": {
 			func(c *Config) {
 				c.Command = impostor(t, `read x; echo '{"type":"control_response","response":{"subtype":"success","request_id":"settings","response":{"effective":{}}}}'; sleep 620`)
 			},
-			"The claude CLI is not run, because it did not take the rule to ask before each command. The /vm verbs still work.",
+			"The claude CLI is not run, because it did not take the rule to ask before each command. The verbs still work: type `vm status`.",
 		},
 		"has no key": {
 			func(c *Config) { c.APIKey = func() (string, error) { return "", os.ErrNotExist } },
-			"The agent cannot log in: agent.api_key_file cannot be read: file does not exist. The /vm verbs still work.",
+			"The agent cannot log in: agent.api_key_file cannot be read: file does not exist. The verbs still work: type `vm status`.",
 		},
 	} {
 		r := newRig(t, c.change)
@@ -198,7 +198,7 @@ func TestACLIThatDiesInTheMiddleOfATurn(t *testing.T) {
 	if err := root.signal(syscall.SIGKILL); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	sentence(t, all(t, turn).err, "The claude CLI ended in the middle of the turn (signal: killed). The conversation is kept; send a message to go on. The /vm verbs still work.")
+	sentence(t, all(t, turn).err, "The claude CLI ended in the middle of the turn (signal: killed). The conversation is kept; send a message to go on. The verbs still work: type `vm status`.")
 	if a, b := running(t, "621"), running(t, "622"); a+b != 0 {
 		t.Errorf("%d of its commands run", a+b)
 	}

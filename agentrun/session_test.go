@@ -296,7 +296,7 @@ func TestTwoBotsDoNotShareAFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := two.Sweep(t.Context())
-	sentence(t, err, "Another bgbot uses the folder "+cfg.Dir+" for agent sessions: stop that one first. The /vm verbs still work.")
+	sentence(t, err, "Another bgbot uses the folder "+cfg.Dir+" for agent sessions: stop that one first. The verbs still work: type `vm status`.")
 	if rec := all(t, two.Start(t.Context(), prompt(newSession(), "x"), allow)); rec.err == nil {
 		t.Error("the second bot started a session")
 	}
