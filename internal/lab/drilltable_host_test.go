@@ -45,7 +45,7 @@ func (d *drill) healthyCycle(t *testing.T) {
 		matches(t, "forensics.txt", report, want)
 	}
 	status := d.ssh(t, pve.Status).want(pve.Done, `VM 102 is running \(QEMU `+d.qemu(t).pid()+`, up .*\)\.`).verdict(well, "")
-	matches(t, "the last operation", status.result.LastOp, `^cycle by bgbot, op `+a.result.Op+`, done \d+ s ago$`)
+	matches(t, "the last operation", status.result.LastOp, `^cycle by key bgbot, op `+a.result.Op+`, done \d+ s ago$`)
 	r := status.result
 	if len(r.HostKeys) == 0 { // a status does not wait for a guest that is slow to tell them
 		r = d.client(t, pve.Status).result
@@ -96,7 +96,7 @@ func (d *drill) startFails(t *testing.T) {
 	a.text(`qm start failed: .*-nonsense: invalid option\n.*start failed: QEMU exited with code 1`).status("stopped")
 	a.wantTrail(stopSteps + ", start start, start fail")
 	a = d.client(t, pve.Status).want(pve.Done, `VM 102 is stopped\.`).status("stopped").verdict("Stopped: .*; `start`", pve.Start)
-	matches(t, "the last operation", a.result.LastOp, `^cycle by bgbot, op .*, failed \d+ s ago: VM 102 was stopped, but does not start: it is off now\.$`)
+	matches(t, "the last operation", a.result.LastOp, `^cycle by key bgbot, op .*, failed \d+ s ago: VM 102 was stopped, but does not start: it is off now\.$`)
 	mend()
 	d.client(t, pve.Start).want(pve.Done, `VM 102 was started in .*: QEMU \d+ runs\.`).wantTrail("check start, check ok, stopped ok, " + startSteps)
 	d.replaced(t, before)
@@ -115,7 +115,7 @@ func (d *drill) qmHangs(t *testing.T) {
 	if took := time.Since(began); took > 2*pve.Status.Budget() {
 		t.Errorf("status took %s", took)
 	}
-	matches(t, "the last operation", a.result.LastOp, "^cycle by bgbot, op "+c.op()+" is running: `check` since ")
+	matches(t, "the last operation", a.result.LastOp, "^cycle by key bgbot, op "+c.op()+" is running: `check` since ")
 
 	c.ends().want(pve.Failed, `qm config did not come back .*`).text(`(?m)^Nothing was changed\.$`).wantTrail("check start, check fail")
 	d.untouched(t, before)
@@ -137,7 +137,7 @@ func (d *drill) twoAtOnce(t *testing.T) {
 	first := d.call(t, "cycle")
 	first.sees("lock ok")
 	for _, v := range []pve.Verb{pve.Cycle, pve.Start} {
-		a := d.client(t, v).want(pve.Busy, fmt.Sprintf("Busy: cycle by bgbot, op %s is running: `[a-z]+` since \\d+ s\\.", first.op()))
+		a := d.client(t, v).want(pve.Busy, fmt.Sprintf("Busy: cycle by key bgbot, op %s is running: `[a-z]+` since \\d+ s\\.", first.op()))
 		a.text(fmt.Sprintf(`(?m)^%s was not begun\. Ask status, then try again\.$`, v))
 		if got, want := a.trail(), "op ok, accepted ok, lock fail"; got != want {
 			t.Errorf("steps %s, want %s", got, want)
@@ -148,7 +148,7 @@ func (d *drill) twoAtOnce(t *testing.T) {
 	}
 	first.ends().want(pve.Done, `VM 102 was cycled in .*`)
 	d.replaced(t, before)
-	if a := d.client(t, pve.Status); !strings.HasPrefix(a.result.LastOp, "cycle by bgbot, op "+first.op()+", done ") {
+	if a := d.client(t, pve.Status); !strings.HasPrefix(a.result.LastOp, "cycle by key bgbot, op "+first.op()+", done ") {
 		t.Errorf("the last operation is %q", a.result.LastOp)
 	}
 }

@@ -69,7 +69,7 @@ func (d *drill) tellsDone(t *testing.T, op string) {
 		if r, err = c.Run(ctx, pve.Status, nil); err != nil {
 			return err
 		}
-		if at := r.Result.LastOp; !strings.HasPrefix(at, "cycle by bgbot, op "+op) || strings.Contains(at, " is running: ") {
+		if at := r.Result.LastOp; !strings.HasPrefix(at, "cycle by key bgbot, op "+op) || strings.Contains(at, " is running: ") {
 			return errors.New("at last it was " + at)
 		}
 		return nil
@@ -77,7 +77,7 @@ func (d *drill) tellsDone(t *testing.T, op string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	matches(t, "the last operation", r.Result.LastOp, "^cycle by bgbot, op "+op+`, done \d+ s ago$`)
+	matches(t, "the last operation", r.Result.LastOp, "^cycle by key bgbot, op "+op+`, done \d+ s ago$`)
 	if r.Result.Status != "running" {
 		t.Errorf("status %q: %s", r.Result.Status, r.Result.Text)
 	}
@@ -95,7 +95,7 @@ func (d *drill) gateKilled(t *testing.T) {
 			t.Fatalf("this is not the case to test: exit %d, %s", a.exit, a.trail())
 		}
 		a := d.client(t, pve.Status).want(pve.Done, `VM 102 is stopped\.`).status("stopped")
-		matches(t, "the last operation", a.result.LastOp, "^cycle by bgbot, op "+c.op()+" was interrupted after `stopped`, \\d+ s ago; say start to finish it$")
+		matches(t, "the last operation", a.result.LastOp, "^cycle by key bgbot, op "+c.op()+" was interrupted after `stopped`, \\d+ s ago; say start to finish it$")
 		cleaned()
 		d.ssh(t, pve.Start).want(pve.Done, `VM 102 was started in .*`)
 		d.replaced(t, before)
@@ -107,7 +107,7 @@ func (d *drill) gateKilled(t *testing.T) {
 		d.kill(t, "pve-gate", d.gatePID(t))
 		_ = c.ends()
 		a := d.client(t, pve.Status).want(pve.Done, `VM 102 is running .*`).status("running")
-		matches(t, "the last operation", a.result.LastOp, "^cycle by bgbot, op "+c.op()+
+		matches(t, "the last operation", a.result.LastOp, "^cycle by key bgbot, op "+c.op()+
 			" was interrupted after `(qmp|writes)`, \\d+ s ago; qm start had come back, so look whether the VM is up$")
 		d.replaced(t, before)
 		d.ssh(t, pve.Start).want(pve.Done, `VM 102 is already running: .*`)

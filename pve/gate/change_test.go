@@ -288,7 +288,7 @@ func TestASecondChangeIsToldWhoIsAtIt(t *testing.T) {
 	status := h.run("status") // takes no lock
 	h.remove("hold-stop")
 	one := <-first
-	if want := fmt.Sprintf("Busy: cycle by test, op %s is running: `stop` since ", one.result.Op); second.exit != pve.Busy || !strings.HasPrefix(second.result.Text, want) {
+	if want := fmt.Sprintf("Busy: cycle by key test, op %s is running: `stop` since ", one.result.Op); second.exit != pve.Busy || !strings.HasPrefix(second.result.Text, want) {
 		t.Errorf("got %d %q, want %d %q", second.exit, second.result.Text, pve.Busy, want)
 	}
 	if took > 5*time.Second {
@@ -337,7 +337,7 @@ func TestAChangeThatEndsDuringAStatusWasNotInterrupted(t *testing.T) {
 	_ = other.Process.Kill()
 	_ = other.Wait()
 	h.remove("hold-status")
-	if r := <-back; !strings.HasPrefix(r.result.LastOp, "cycle by bgbot, op c81f is running: `ssh` since ") {
+	if r := <-back; !strings.HasPrefix(r.result.LastOp, "cycle by key bgbot, op c81f is running: `ssh` since ") {
 		t.Errorf("got %q", r.result.LastOp)
 	}
 }

@@ -233,7 +233,7 @@ func (g *gate) provenDead(ctx context.Context, so string) error {
 		return ended(pve.Refused, "Processes of VM %d are left in its scope, so it is not provably dead; nothing was started.\n"+
 			"They are: %s. When they are gone, say start.", g.vmid, strings.Join(left, ", ")).withStatus("stuck")
 	}
-	g.step("stopped", pve.StepOK, "%s, and %s", so, saw)
+	g.step("stopped", pve.StepOK, "%s; %s", so, saw) // short: a phone cuts it
 	return nil
 }
 

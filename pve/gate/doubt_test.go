@@ -92,7 +92,7 @@ func TestTheScopeIsTheOneThatQEMUWasIn(t *testing.T) {
 	if r.exit != pve.Done || !regexp.MustCompile(`"step":"scope","state":"ok","text":"empty"`).MatchString(r.out) {
 		t.Errorf("got %d %q\n%s", r.exit, r.result.Text, files.ReplaceAllString(r.out, "…"))
 	}
-	if got := r.text("stopped"); got != fmt.Sprintf("no thread of QEMU %s is left, and its scope is empty", pid) {
+	if got := r.text("stopped"); got != fmt.Sprintf("no thread of QEMU %s is left; scope empty", pid) {
 		t.Errorf("got %q", got)
 	}
 	<-gone // it was ended with the scope

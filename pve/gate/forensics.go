@@ -70,7 +70,11 @@ func (g *gate) capture(when string) (*evidence.Capture, []byte) {
 	if len(missing) == asked {
 		state = pve.StepFail
 	}
-	g.step("forensics", state, "%d of %d probes answered, %s", asked-len(missing), asked, strings.Join(where, "; "))
+	without := ""
+	if 0 < len(missing) && len(missing) < 3 { // more are in the report
+		without = " (without " + strings.Join(missing, ", ") + ")"
+	}
+	g.step("forensics", state, "%d of %d probes answered%s, %s", asked-len(missing), asked, without, strings.Join(where, "; "))
 	g.heldBy = c.Lock()
 	g.judge(w.verdict)
 	g.seen.Forensics = c.At

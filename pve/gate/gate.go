@@ -124,9 +124,9 @@ func (g *gate) noteRejection() {
 func (g *gate) do(last record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), g.verb.Budget()-tail)
 	defer cancel()
-	who := g.key
-	if who == "" {
-		who = "a key without a name"
+	who := "a key without a name"
+	if g.key != "" {
+		who = "key " + g.key
 	}
 	g.notice("accepted verb=%s", g.verb)
 	g.tell.step("accepted", pve.StepOK, fmt.Sprintf("%s of VM %d, asked by %s", g.verb, g.vmid, who))

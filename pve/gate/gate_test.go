@@ -100,7 +100,7 @@ func TestStatusSaysHowItIsAndWhatCameLast(t *testing.T) {
 	if r.result.Verdict == "" || r.result.Advice != pve.Start || r.result.Uptime != 0 || time.Since(r.result.Forensics) > time.Minute {
 		t.Errorf("the facts of a stopped VM are %+v", r.result)
 	}
-	if want := "stop by test, op " + stop.result.Op + ", done "; !strings.HasPrefix(r.result.LastOp, want) || r.result.Status != "stopped" {
+	if want := "stop by key test, op " + stop.result.Op + ", done "; !strings.HasPrefix(r.result.LastOp, want) || r.result.Status != "stopped" {
 		t.Errorf("got %q, want %q", r.result.LastOp, want)
 	}
 }
@@ -148,7 +148,7 @@ func TestStatusTellsAnInterruptedChange(t *testing.T) {
 		}
 		h.file("state/102.jsonl", string(line)+"\n") // as after a reboot: nothing in the run folder
 		r := h.run("status")
-		want := was.verb + " by bgbot, op c81f was interrupted after `" + was.after + "`, 3 min "
+		want := was.verb + " by key bgbot, op c81f was interrupted after `" + was.after + "`, 3 min "
 		if got := r.result.LastOp; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, " s ago; "+was.mend) || !strings.HasSuffix(r.result.Text, "\nLast: "+got) {
 			t.Errorf("got %q, want %q… and %q", got, want, was.mend)
 		}
@@ -259,7 +259,7 @@ func TestTheTextFormatIsForPeople(t *testing.T) {
 	t.Parallel()
 	h := newHost(t).withVM()
 	r := h.run("status", "--format", "text")
-	if !strings.HasPrefix(r.out, "VM 102 is running (QEMU ") || !strings.Contains(r.errOut, " accepted  ok    status of VM 102, asked by test\n") {
+	if !strings.HasPrefix(r.out, "VM 102 is running (QEMU ") || !strings.Contains(r.errOut, " accepted  ok    status of VM 102, asked by key test\n") {
 		t.Errorf("got %q and %q", r.out, r.errOut)
 	}
 	if r = h.run("id", "--format", "text"); r.out != "" || !strings.Contains(r.errOut, `Rejected: "id" is not a verb`) {
@@ -343,7 +343,7 @@ func TestRejectionsAreKeptApartFromTheChanges(t *testing.T) {
 	if err := os.RemoveAll(h.path("run/pve-gate")); err != nil { // as after a reboot
 		t.Fatal(err)
 	}
-	if r := h.run("status"); !strings.HasPrefix(r.result.LastOp, "stop by test, op "+stop+", done ") {
+	if r := h.run("status"); !strings.HasPrefix(r.result.LastOp, "stop by key test, op "+stop+", done ") {
 		t.Errorf("last op: %q", r.result.LastOp)
 	}
 	if h.read("state/102.jsonl") != changes {

@@ -55,7 +55,7 @@ func (r *record) note(step string, state pve.State, at time.Time) {
 func (r record) words(now time.Time) string {
 	who := r.Verb
 	if r.Key != "" {
-		who += " by " + r.Key
+		who += " by key " + r.Key // a name alone reads as if it had been somebody's own idea
 	}
 	switch {
 	case r.Op == "":

@@ -88,17 +88,17 @@ func (g *gate) emptyScope(ctx context.Context) (left []string, saw string) {
 // inScopes names the processes of the VM's scopes. A scope that is not there holds nothing, and proves as much only where
 // QEMU was seen in one, since the kernel takes an empty one away; the words say what was seen.
 func (g *gate) inScopes() (left []string, saw string) {
-	saw = "there is no scope of it"
+	saw = "no scope"
 	switch {
 	case g.noted().Scope != "":
-		saw = "its scope is gone"
+		saw = "scope gone"
 	case !slices.ContainsFunc(g.cgroups(), func(root string) bool { return exists(filepath.Join(root, "cgroup.controllers")) }):
-		saw = "its scope cannot be seen on this host" // the first version of cgroups, see cgroups(7)
+		saw = "scope not visible" // the first version of cgroups, see cgroups(7)
 	}
 	for _, scope := range g.scopes() {
 		names, found := inScope(scope)
 		if left = append(left, names...); found && len(names) == 0 {
-			saw = "its scope is empty"
+			saw = "scope empty"
 		}
 	}
 	return left, saw

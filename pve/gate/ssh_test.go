@@ -64,7 +64,7 @@ func TestACycleThroughSSH(t *testing.T) {
 	if len(report.Files) != 1 || report.Files[0].Name != "forensics-"+report.Result.Op+".txt" || len(heard) != len(report.Steps)+len(report.Files) {
 		t.Errorf("files %d, heard %v", len(report.Files), heard)
 	}
-	if !strings.HasPrefix(report.Result.LastOp, "cycle by test, op ") {
+	if !strings.HasPrefix(report.Result.LastOp, "cycle by key test, op ") {
 		t.Errorf("last op: %q", report.Result.LastOp)
 	}
 }
@@ -201,7 +201,7 @@ func TestALinkThatDropsInMidCycleIsFollowedByStatus(t *testing.T) {
 	if want := "Outcome of cycle unknown: the link dropped after step `stop` of op " + unknown.Op + "."; first != want {
 		t.Errorf("got %q, want %q", first, want)
 	}
-	if want := "cycle by test, op " + unknown.Op + " is running: `stop` since "; !strings.HasPrefix(unknown.Now.LastOp, want) {
+	if want := "cycle by key test, op " + unknown.Op + " is running: `stop` since "; !strings.HasPrefix(unknown.Now.LastOp, want) {
 		t.Errorf("status said %q, want %q", unknown.Now.LastOp, want)
 	}
 	h.awaitEnd()
@@ -227,7 +227,7 @@ func TestAGateThatIsKilledLeavesItsPlaceBehind(t *testing.T) {
 	if !ok || unknown.Now == nil {
 		t.Fatalf("got %v, %+v", err, report.Result)
 	}
-	want := "cycle by test, op " + unknown.Op + " was interrupted after `stopped`, "
+	want := "cycle by key test, op " + unknown.Op + " was interrupted after `stopped`, "
 	if !strings.HasPrefix(unknown.Now.LastOp, want) || !strings.HasSuffix(unknown.Now.LastOp, "say start to finish it") {
 		t.Errorf("got %q, want %q…", unknown.Now.LastOp, want)
 	}
