@@ -16,7 +16,7 @@ var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 // validate checks the way into a machine; key is the section, what the machine in words.
 func (h Host) validate(key, what string, p *problems) {
 	if h.Address == "" {
-		p.add(key+".address", "missing; set it to the IP and port of %s, such as 192.168.1.127:22", what)
+		p.add(key+".address", "missing; set it to the IP and port of %s, such as %s", what, h.example(key))
 	} else if err := checkAddress(h.Address); err != nil {
 		p.add(key+".address", "%s", err)
 	}
@@ -42,11 +42,19 @@ func (h Host) validate(key, what string, p *problems) {
 	}
 }
 
+// example is an address as the one of this section may look.
+func (Host) example(key string) string {
+	if key == "ssh" {
+		return "10.0.10.10:22"
+	}
+	return "192.168.1.127:22"
+}
+
 func (h Host) keyscan() string {
 	at, err := netip.ParseAddrPort(h.Address)
 	switch {
 	case err != nil:
-		return "ssh-keyscan -t ed25519 ADDRESS"
+		return "ssh-keyscan -t ed25519 -p PORT IP"
 	case at.Port() == 22:
 		return fmt.Sprintf("ssh-keyscan -t ed25519 %s", at.Addr())
 	default:

@@ -27,6 +27,11 @@ var sentences = []struct {
 	{"vm name that the relay has", map[string]string{"vm.name": "pve"}, []string{`vm.name: pve is taken: the agent reaches the power verbs by that name; choose another`}},
 
 	{"no address", map[string]string{"gate.address": ""}, []string{`gate.address: missing; set it to the IP and port of the Proxmox host, such as 192.168.1.127:22`}},
+	{"no address of the VM", map[string]string{"ssh.address": ""}, []string{`ssh.address: missing; set it to the IP and port of the VM, such as 10.0.10.10:22`}},
+	{"no address and no host key", map[string]string{"ssh.address": "", "ssh.host_key": ""}, []string{
+		`ssh.address: missing; set it to the IP and port of the VM, such as 10.0.10.10:22`,
+		"ssh.host_key: missing; run `ssh-keyscan -t ed25519 -p PORT IP` on a machine you trust, compare it with /etc/ssh/ssh_host_ed25519_key.pub on the VM, and paste it from \"ssh-ed25519\" on",
+	}},
 	{"a name", map[string]string{"gate.address": "pve.example.org:22"}, []string{`gate.address: "pve.example.org:22" is a name; give the IP, for there may be no DNS in an incident`}},
 	{"localhost", map[string]string{"ssh.address": "localhost:22"}, []string{`ssh.address: "localhost:22" is a name; give the IP, for there may be no DNS in an incident`}},
 	{"no port", map[string]string{"ssh.address": "10.0.10.10"}, []string{`ssh.address: "10.0.10.10" has no port; write 10.0.10.10:22`}},
