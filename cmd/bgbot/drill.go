@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"bgbot/agentrun"
 	"bgbot/auth"
@@ -94,19 +95,19 @@ func drillArgs(e env, args []string) (drillFlags, error) {
 	for _, s := range lab.Scenarios() {
 		only := ""
 		if !slices.Contains(s.VMs, lab.Simulated) {
-			only = " (--vm qemu)"
+			only = "(--vm qemu) "
 		}
-		fmt.Fprintf(&about, "  %-12s %s%s. %s\n", s.Name, s.Title, only, s.Story)
+		fmt.Fprintf(&about, "  %-12s %s\n", s.Name, folded(only+s.Story, 100, "\n"+strings.Repeat(" ", 15)))
 	}
 	var f drillFlags
 	fs := flags(e, "drill", about.String())
-	fs.BoolVar(&f.auto, "auto", false, "play the operator too, print the transcript and the score; exits 0 only if the VM was really recovered and the bot says so")
-	fs.BoolVar(&f.live, "live", false, "use a real model, which then runs its commands on this machine as you: a key in ANTHROPIC_API_KEY or a token in CLAUDE_CODE_OAUTH_TOKEN (from claude setup-token)")
+	fs.BoolVar(&f.auto, "auto", false, "play the operator too and print the score;\nexits 0 only if the VM was really recovered and the bot says so")
+	fs.BoolVar(&f.live, "live", false, "use a real model, which then runs its commands on this machine as you:\na key in ANTHROPIC_API_KEY, or a token in CLAUDE_CODE_OAUTH_TOKEN (from claude setup-token)")
 	fs.BoolVar(&f.breakModel, "break-model", false, "the model refuses connections; the verbs still work")
 	fs.BoolVar(&f.plain, "plain", false, "lines instead of a full screen")
-	fs.StringVar(&f.vm, "vm", lab.Simulated, "which VM: `simulated`, or qemu, which needs what make deps installs")
-	fs.StringVar(&f.power, "power", "confirm", "what the agent may do with the power verbs: `auto`, confirm or readonly")
-	fs.StringVar(&f.claude, "claude", "", "the claude CLI as a `path`, version "+agentrun.Pinned+" (default: PATH, then what make deps installed)")
+	fs.StringVar(&f.vm, "vm", lab.Simulated, "the `kind` of VM: simulated, or qemu, which needs what make deps installs")
+	fs.StringVar(&f.power, "power", "confirm", "the `mode` of the agent's power verbs: auto, confirm or readonly")
+	fs.StringVar(&f.claude, "claude", "", "the claude CLI as a `path`, version "+agentrun.Pinned+"\n(default: PATH, then what make deps installed)")
 	fs.StringVar(&f.guest, "guest", "", "for --vm qemu: the `folder` of the guest's packages (default: what make deps downloaded)")
 	fs.StringVar(&f.logFile, "log", "", "write the bot's log to this `file`")
 	words, err := parse(fs, args, 1)
@@ -123,6 +124,35 @@ func drillArgs(e env, args []string) (drillFlags, error) {
 		err = errors.New("--auto plays against the script; with --live play yourself")
 	}
 	return f, err
+}
+
+// folded breaks a text between words, where a line would be longer than that.
+func folded(text string, width int, newline string) string {
+	var s strings.Builder
+	line := 0
+	for word := range strings.FieldsSeq(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case line == 0:
+		case line+1+n > width:
+			s.WriteString(newline)
+			line = 0
+		default:
+			s.WriteByte(' ')
+			line++
+		}
+		s.WriteString(word)
+		line += n
+	}
+	return s.String()
+}
+
+// took is a time as the bot writes it.
+func took(d time.Duration) string {
+	if d = d.Round(time.Second); d < 2*time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
 // drill is one practice incident with the bot in front of it.
@@ -207,7 +237,7 @@ func (d *drill) playByHand(ctx context.Context, s settings) (int, error) {
 		}
 		back = time.Since(began)
 		_, _ = chat.Post(ctx, bot.Place{Chat: "console", Channel: "console"}, bot.Text{
-			Body: fmt.Sprintf("🏁 Drill: a fresh login says that %s is really back, %d s after you came. ^D leaves.", s.vm.Name, int(back.Seconds())),
+			Body: fmt.Sprintf("🏁 Drill: a fresh login says that %s is really back, %s after you came. ^D leaves.", s.vm.Name, took(back)),
 		})
 	})
 	err = serve(ctx, s, atConsole(chat), d.log)
@@ -221,7 +251,7 @@ func (d *drill) playByHand(ctx context.Context, s settings) (int, error) {
 	case back == 0:
 		fmt.Fprintf(d.e.out, "Drill over: you left before %s was back.\n", s.vm.Name)
 	default:
-		fmt.Fprintf(d.e.out, "Drill over: %s was recovered after %d s; %d commands reached the machines.\n", s.vm.Name, int(back.Seconds()), len(d.lab.Commands()))
+		fmt.Fprintf(d.e.out, "Drill over: %s was recovered after %s; %d commands reached the machines.\n", s.vm.Name, took(back), len(d.lab.Commands()))
 	}
 	return exitOK, nil
 }
