@@ -51,10 +51,10 @@ func TestACLIThatIsNotWhatWasAskedForIsEnded(t *testing.T) {
 	t.Parallel()
 	s := newSession()
 	for want, change := range map[string][2]string{
-		`The claude CLI is not run, because its tools are ["Bash" "Write"] and not ["Bash" "Glob" "Grep" "Read"].`:                              {`"Read","Bash","Glob","Grep"`, `"Bash","Write"`},
-		`The claude CLI is not run, because its permission mode is "bypassPermissions" and not "default".`:                                      {`default`, `bypassPermissions`},
-		`The claude CLI is not run, because MCP servers are connected and none was asked for.`:                                                  {`"model":"m"`, `"mcp_servers":[{"name":"x"}]`},
-		`The claude CLI is not run, because its session is ` + strings.Repeat("0", 8) + ` and not ` + s + `.`:                                   {s, strings.Repeat("0", 8)},
+		`The claude CLI is not run, because its tools are ["Bash" "Write"] and not ["Bash" "Glob" "Grep" "Read"].`:                                            {`"Read","Bash","Glob","Grep"`, `"Bash","Write"`},
+		`The claude CLI is not run, because its permission mode is "bypassPermissions" and not "default".`:                                                    {`default`, `bypassPermissions`},
+		`The claude CLI is not run, because MCP servers are connected and none was asked for.`:                                                                {`"model":"m"`, `"mcp_servers":[{"name":"x"}]`},
+		`The claude CLI is not run, because its session is ` + strings.Repeat("0", 8) + ` and not ` + s + `.`:                                                 {s, strings.Repeat("0", 8)},
 		"The claude CLI ended in the middle of the turn (exit 1). The conversation is kept; send a message to go on. The verbs still work: type `vm status`.": {`{`, ``},
 	} {
 		init := `{"type":"system","subtype":"init","session_id":"` + s + `","tools":["Read","Bash","Glob","Grep"],"model":"m","permissionMode":"default","claude_code_version":"2.1.330"}`
