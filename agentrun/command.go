@@ -86,8 +86,8 @@ func (c *Config) arguments(p place, session, model string, resume bool) []string
 		"-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--include-partial-messages",
 		"--model", model, "--agents", p.agents(), "--agent", c.Agent.Name, "--tools", strings.Join(tools(), ","),
 		"--restricted", "--strict-mcp-config", "--disable-slash-commands", "--permission-prompt-tool", "stdio",
-		// Never 0: that stops the writing of transcripts. Without it they are deleted after 30 days.
-		"--settings", `{"permissions":{"ask":["Bash"]},"cleanupPeriodDays":3650}`,
+		// A thread can be resumed for as long as its folder stays. Never 0: that stops the writing of transcripts.
+		"--settings", fmt.Sprintf(`{"permissions":{"ask":["Bash"]},"cleanupPeriodDays":%d}`, keptDays),
 		// Without it a resumed session keeps the system prompt of its first day.
 		"--system-prompt-snapshot", "off",
 		"--max-turns", strconv.Itoa(c.Steps), "--max-budget-usd", strconv.FormatFloat(c.BudgetUSD, 'f', -1, 64),

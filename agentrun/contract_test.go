@@ -80,7 +80,7 @@ func TestTheCLITakesAllSettings(t *testing.T) {
 	})
 	p.end(idlePatience)
 	p.bury()
-	const want = `{"cleanupPeriodDays":3650,"permissions":{"ask":["Bash"]}}`
+	const want = `{"cleanupPeriodDays":90,"permissions":{"ask":["Bash"]}}`
 	if err != nil || string(got.Effective) != want {
 		t.Errorf("the claude CLI no longer takes our settings: got %s, %v, want %s; stderr %q", got.Effective, err, want, p.stderr())
 	}

@@ -21,9 +21,10 @@ import (
 const startLimit = 30 * time.Second
 
 const (
-	sweepLimit = 10 * time.Second    // until what a former bot left is ended
-	closeLimit = 10 * time.Second    // until a Close that is no longer gentle gives up
-	oldSession = 90 * 24 * time.Hour // since its last start
+	sweepLimit = 10 * time.Second // until what a former bot left is ended
+	closeLimit = 10 * time.Second // until a Close that is no longer gentle gives up
+	keptDays   = 90               // that a session can be resumed after its last start
+	oldSession = keptDays * 24 * time.Hour
 )
 
 // Runner runs turns, many at once, each session one at a time. Its methods may be called from many goroutines at once.
@@ -125,8 +126,8 @@ func (c *Config) locate() (string, error) {
 }
 
 // Sweep ends what a former bot with the same folder left running, and says how many processes that were. It gives up
-// after 10 s. It also removes the folders of sessions that nobody has touched for 90 days; their transcripts stay. It is
-// called once, before the first turn.
+// after 10 s. It also removes the folders of sessions that nobody has touched for 90 days; their transcripts the
+// CLI removes by itself after as long. It is called once, before the first turn.
 func (r *Runner) Sweep(ctx context.Context) (ended int, err error) {
 	if err := r.claim(); err != nil {
 		return 0, err
