@@ -124,13 +124,19 @@ func fromConfig(c *config.Config) (settings, error) {
 	if err != nil {
 		return settings{}, fmt.Errorf("ssh: %w", err)
 	}
+	by, err := auth.ParseBy(c.Confirm.By)
+	if err != nil {
+		return settings{}, fmt.Errorf("confirm.by: %w", err)
+	}
 	s := settings{
 		vm: bot.VM{Name: c.VM.Name, ID: c.VM.VMID}, gate: gate, ssh: vm,
-		confirm: bot.Confirm{TTL: c.Confirm.TTL, By: auth.By(c.Confirm.By), Verbs: map[pve.Verb]auth.By{}},
+		confirm: bot.Confirm{TTL: c.Confirm.TTL, By: by, Verbs: map[pve.Verb]auth.By{}},
 		power:   bot.Power(c.Agent.Power), model: c.Agent.Model, storeURL: c.Store.URL.Reveal(),
 	}
-	for verb, by := range c.Confirm.Verbs {
-		s.confirm.Verbs[pve.Verb(verb)] = auth.By(by)
+	for verb, word := range c.Confirm.Verbs {
+		if s.confirm.Verbs[pve.Verb(verb)], err = auth.ParseBy(word); err != nil {
+			return settings{}, fmt.Errorf("confirm.verbs: %s: %w", verb, err)
+		}
 	}
 	for chat, id := range c.Auth.All() {
 		s.people = append(s.people, auth.Person{Chat: chat, ID: id})

@@ -179,12 +179,6 @@ func (s *Server) SSHOptions(ctx context.Context, k Key, options []string, args .
 	return exec.CommandContext(ctx, "ssh", argv...)
 }
 
-// Log is what the server has logged so far.
-func (s *Server) Log() string {
-	text, _ := os.ReadFile(s.log())
-	return string(text)
-}
-
 func (s *Server) log() string { return filepath.Join(s.dir, "sshd.log") }
 
 func (s *Server) config() string {

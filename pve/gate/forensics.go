@@ -103,7 +103,7 @@ func wordsOf(c *evidence.Capture) words {
 	})
 	if err != nil {
 		text := "No verdict: the evidence could not be read (" + firstLine(err.Error()) + ")"
-		return words{evidence.Verdict{Text: cut(printable(text), 110)}, []byte(text + "\n")}
+		return words{evidence.Verdict{Text: host.Cut(printable(text), 110)}, []byte(text + "\n")}
 	}
 	return w
 }

@@ -104,7 +104,7 @@ func (g *gate) admit() (pve.Verb, error) {
 		err = ended(pve.Rejected, "Rejected: this key may not %s, only %s. Nothing was run.", verb, list(g.allow))
 	}
 	if err != nil {
-		g.notice("rejected verb=%q", cut(g.asked, 40))
+		g.notice("rejected verb=%q", host.Cut(g.asked, 40))
 		g.noteRejection()
 		return "", err
 	}
@@ -114,7 +114,7 @@ func (g *gate) admit() (pve.Verb, error) {
 // noteRejection keeps what was asked apart from the changes: whoever knocks often must not push these out.
 func (g *gate) noteRejection() {
 	rejections := &journal{path: g.rejectionsFile(), most: maxRejections}
-	asked := record{Op: g.op, Verb: cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected}
+	asked := record{Op: g.op, Verb: host.Cut(g.asked, 40), Key: g.key, From: g.from, Began: g.at, Ended: g.at, Exit: pve.Rejected}
 	if err := rejections.append(asked); err != nil {
 		g.tell.step("journal", pve.StepFail, "the rejection is not kept on disk: "+err.Error())
 	}

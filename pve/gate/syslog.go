@@ -21,7 +21,7 @@ func (g *gate) notice(format string, args ...any) {
 			return struct{}{}, err
 		}
 		defer func() { _ = conn.Close() }()
-		_, err = conn.Write([]byte(cut(printable(line), 900)))
+		_, err = conn.Write([]byte(host.Cut(printable(line), 900)))
 		return struct{}{}, err
 	})
 }

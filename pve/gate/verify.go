@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bgbot/pve"
+	"bgbot/pve/gate/host"
 	"bgbot/pve/qmp"
 )
 
@@ -217,7 +218,7 @@ func banner(ctx context.Context, address string) (string, error) {
 	const most = 255 // RFC 4253, section 4.2
 	line, err := bufio.NewReaderSize(conn, most).ReadSlice('\n')
 	if words := strings.TrimSpace(string(line)); err == nil && strings.HasPrefix(words, "SSH-2.0-") {
-		return cut(printable(words), 60), nil
+		return host.Cut(printable(words), 60), nil
 	}
 	return "", knocked("no SSH banner from " + address)
 }

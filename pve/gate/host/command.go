@@ -45,7 +45,7 @@ func (s Said) Words() string {
 	if text == "" {
 		text = fmt.Sprintf("exit %d without a word", s.Exit)
 	}
-	return cut(text, maxWords)
+	return Cut(text, maxWords)
 }
 
 // Failure is why there is no good answer; nil if there is one.
@@ -153,8 +153,8 @@ func (l *limited) String() string {
 	return l.kept.String()
 }
 
-// cut keeps the first n bytes at most, and whole characters.
-func cut(s string, n int) string {
+// Cut keeps the first n bytes at most, and whole characters.
+func Cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

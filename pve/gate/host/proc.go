@@ -264,12 +264,6 @@ func Threads(pid int) []Thread {
 // Ended says that it runs no more.
 func (t Thread) Ended() bool { return t.State == "Z" || t.State == "X" }
 
-// Left says that a process was killed and threads of it live on, mostly in a disk that does not answer.
-func Left(pid int) bool {
-	st, err := ReadStat(pid)
-	return err == nil && st.Ended() && slices.ContainsFunc(Threads(pid), func(t Thread) bool { return !t.Ended() })
-}
-
 // Cgroup is where a process lives in the tree of control groups, such as /qemu.slice/102.scope; empty if nobody can say.
 // It is known of a process that was killed, too, as long as threads of it are left. See cgroups(7), "/proc files".
 func Cgroup(pid int) string {
