@@ -35,7 +35,8 @@ var picture = map[string][]string{
 	"agents":            {},
 	"auth":              {},
 	"config":            {},
-	"internal/sshagent": {},
+	"internal/seldom":   {},
+	"internal/sshagent": {"internal/seldom"},
 	"internal/store":    {},
 	"pve":               {},
 	"pve/gate":          {"pve", "pve/gate/evidence", "pve/gate/host", "pve/qmp"}, // the far end of the verbs, as relay is
@@ -44,7 +45,7 @@ var picture = map[string][]string{
 	"pve/gate/screen":   {},
 	"pve/install":       {"pve"},
 	"pve/qmp":           {},
-	"pve/relay":         {"pve"},
+	"pve/relay":         {"internal/seldom", "pve"},
 
 	"internal/lab":       {"internal/anthropictest", "internal/lab/guest", "internal/lab/image", "pve", "pve/gate", "pve/gate/host", "pve/qmp"}, // a drill has a scripted model
 	"internal/lab/guest": {},

@@ -394,3 +394,32 @@ func TestAProcessOfAnotherSessionIsNotServed(t *testing.T) {
 		t.Errorf("its own process got %v, %v", keys, err)
 	}
 }
+
+func TestRefusalsWithoutEndFillNoLog(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	log := &journal{t: t}
+	a, err := Open(t.TempDir(), []Alias{{Name: "devvm", Address: "127.0.0.1:1", User: "u", HostKey: key.PublicKey(), Signer: key}},
+		slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	a.mu.Lock()
+	a.may = func(int) bool { return false }
+	a.mu.Unlock()
+	began := time.Now()
+	for range 300 {
+		c, err := net.Dial("unix", a.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Read(make([]byte, 1)) // it is shut
+		_ = c.Close()
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if n, most := bytes.Count(log.all.Bytes(), []byte("is not of this session")), 52+int(time.Since(began).Seconds()); n < 50 || n > most {
+		t.Errorf("%d lines, at most %d were due", n, most)
+	}
+}

@@ -175,8 +175,14 @@ func (c *conn) answer(msg []byte) []byte {
 
 func (c *conn) refuse(alias string, err error) []byte {
 	c.refused++
-	c.agent.countRefusal()
-	c.agent.log.Warn("ssh agent refused", "alias", alias, "reason", err)
+	const each = 50 // of them has a line; who goes on gets one a second
+	left, now := 0, true
+	if c.agent.countRefusal() > each {
+		left, now = c.agent.warned.Now()
+	}
+	if now {
+		c.agent.log.Warn("ssh agent refused", "alias", alias, "reason", err, "left_out", left)
+	}
 	return []byte{msgFailure}
 }
 

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"bgbot/internal/seldom"
 )
 
 // Alias is a host that children reach as `ssh NAME`.
@@ -44,6 +46,7 @@ type Agent struct {
 	socket   string
 	aliases  []Alias
 	log      *slog.Logger
+	warned   seldom.Pace // of refusals
 	listener *net.UnixListener
 	closing  chan struct{}
 	wg       sync.WaitGroup
@@ -205,8 +208,9 @@ func (a *Agent) take(al *Alias) error {
 	return nil
 }
 
-func (a *Agent) countRefusal() {
+func (a *Agent) countRefusal() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refused++
+	return a.refused
 }

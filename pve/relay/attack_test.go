@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -316,4 +317,28 @@ func FuzzExecPayload(f *testing.F) {
 			t.Errorf("%q became %s", payload, v)
 		}
 	})
+}
+
+// Whoever knocks without end fills no log: one line a second, with how many were left out.
+func TestKnocksWithoutEndAreOneLineASecond(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer // its handler writes one line at a time
+	s, err := Listen(slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	began := time.Now()
+	for range 50 {
+		c := rawDial(t, s)
+		_, _ = c.Write([]byte("no ssh\r\n\r\n"))
+		_ = c.Close()
+	}
+	cancel()
+	wait(t, done)
+	if n := strings.Count(log.String(), "\n"); n < 1 || n > 2+int(time.Since(began).Seconds()) {
+		t.Errorf("%d lines:\n%s", n, log.String())
+	}
 }

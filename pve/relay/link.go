@@ -67,7 +67,9 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	conn, chans, reqs, err := ssh.NewServerConn(raw, s.config())
 	stopLogin()
 	if err != nil {
-		s.log.WarnContext(ctx, "relay refused a login", "err", err)
+		if left, now := s.warned.Now(); now {
+			s.log.WarnContext(ctx, "relay refused a login", "err", err, "left_out", left)
+		}
 		return
 	}
 	reads, end := context.WithCancelCause(ctx)
@@ -80,7 +82,9 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	wg.Go(func() { ssh.DiscardRequests(reqs) }) // keepalives want an answer, forwardings are refused by it
 	g := s.join(conn.Permissions, l)
 	if g == nil {
-		s.log.WarnContext(ctx, "relay closed a connection", "reason", "revoked, or too many at once")
+		if left, now := s.warned.Now(); now {
+			s.log.WarnContext(ctx, "relay closed a connection", "reason", "revoked, or too many at once", "left_out", left)
+		}
 		return
 	}
 	defer s.part(g, l)

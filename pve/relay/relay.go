@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"bgbot/internal/seldom"
 	"bgbot/pve"
 
 	"golang.org/x/crypto/ssh"
@@ -41,6 +42,7 @@ type Handler func(ctx context.Context, v pve.Verb, step func(pve.Step)) (pve.Rep
 // Server is the relay. Its methods may be called from many goroutines at once.
 type Server struct {
 	log      *slog.Logger
+	warned   seldom.Pace // of connections that come to nothing
 	listener net.Listener
 	host     ssh.Signer
 	patience time.Duration
@@ -139,7 +141,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("relay: %w", err)
 		case !s.enter():
-			s.log.WarnContext(ctx, "relay is full", "connections", maxConns)
+			if left, now := s.warned.Now(); now {
+				s.log.WarnContext(ctx, "relay is full", "connections", maxConns, "left_out", left)
+			}
 			_ = c.Close()
 		default:
 			s.wg.Go(func() {
