@@ -228,16 +228,16 @@ func (it item) draw() string {
 	}
 	switch {
 	case !it.ended:
-		return fmt.Sprintf("▸ %s%s", name, code(it.text, 160))
+		return fmt.Sprintf("▸ %s%s", name, code(it.text, shownOfCommand))
 	case it.denied:
 		why, _, _ := strings.Cut(it.hint, ": ") // the rest are orders to the agent
-		return fmt.Sprintf("⊘ %s%s  did not run · %s", name, code(it.text, 160), plain(why, 80))
+		return fmt.Sprintf("⊘ %s%s  did not run · %s", name, code(it.text, shownOfCommand), plain(why, 80))
 	case it.failed:
-		return fmt.Sprintf("✗ %s%s  %s · %s", name, code(it.text, 160), span(it.took), plain(it.hint, 80))
+		return fmt.Sprintf("✗ %s%s  %s · %s", name, code(it.text, shownOfCommand), span(it.took), plain(it.hint, 80))
 	case it.hint == "":
-		return fmt.Sprintf("✓ %s%s  %s", name, code(it.text, 160), span(it.took))
+		return fmt.Sprintf("✓ %s%s  %s", name, code(it.text, shownOfCommand), span(it.took))
 	default:
-		return fmt.Sprintf("✓ %s%s  %s · %s", name, code(it.text, 160), span(it.took), plain(it.hint, 80))
+		return fmt.Sprintf("✓ %s%s  %s · %s", name, code(it.text, shownOfCommand), span(it.took), plain(it.hint, 80))
 	}
 }
 
@@ -282,6 +282,9 @@ func byteOf(s string, n int) int {
 	return len(s)
 }
 
+// shownOfCommand is how much of a command its line in the thread has room for, in runes.
+const shownOfCommand = 160
+
 // transcript is every command of the turn with its whole output, for the file beside the answer; empty if what the
 // thread shows already is all there is.
 func (v *view) transcript() string {
@@ -292,7 +295,7 @@ func (v *view) transcript() string {
 			continue
 		}
 		out := strings.TrimSpace(it.output)
-		long = long || len(out) > 200 || strings.Count(out, "\n") > 2
+		long = long || len(out) > 200 || strings.Count(out, "\n") > 2 || utf8.RuneCountInString(it.text) > shownOfCommand
 		fmt.Fprintf(&b, "$ %s\n%s\n[%s]\n\n", it.text, out, span(it.took))
 	}
 	if !long {

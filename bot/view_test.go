@@ -151,3 +151,19 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+// What ran is to be read whole somewhere in the chat, also when it had little to say.
+func TestALongCommandWithoutOutputIsInTheFile(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]string{
+		"uptime": "", strings.Repeat("ä", 160): "",
+		"true " + strings.Repeat("x", 160) + "; rm -rf /srv/data": "rm -rf /srv/data",
+	} {
+		v := &view{}
+		v.add(agentrun.Tool{ID: "1", Name: "Bash", Input: command}, time.Now())
+		v.add(agentrun.ToolResult{ID: "1", Output: "ok"}, time.Now())
+		if got := v.transcript(); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%.20s…: got %q, want %q in it", command, got, want)
+		}
+	}
+}
