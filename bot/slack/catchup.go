@@ -22,6 +22,8 @@ func (in *intake) gap(_ context.Context, since time.Time) {
 	g := in.gaps
 	if since.IsZero() { // the first connection
 		since = in.lastAlive
+	} else {
+		wakeUp(in.audience)
 	}
 	g.mu.Lock()
 	if g.until = time.Now(); g.since.IsZero() || !since.IsZero() && since.Before(g.since) {

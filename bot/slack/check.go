@@ -28,13 +28,13 @@ const (
 // checkLimit is how long one look of Check goes on trying.
 const checkLimit = 5 * time.Second
 
-// Check looks at everything that Open does, at the connection and at the clock, and explains each of them.
+// Check looks at everything that Open does, at the connection, the clock and who can read the channel, and explains each of them.
 func Check(ctx context.Context, opt Options) []Finding {
 	s := newSurvey(opt)
 	var all []Finding
 	first, rest := s.needed()
 	blind := false // without a bot token everything else of it would only repeat that
-	for _, look := range slices.Concat(first, rest, []look{{"slack.app_token", s.link}, {"clock", s.clock}}) {
+	for _, look := range slices.Concat(first, rest, []look{{"slack.app_token", s.link}, {"clock", s.clock}, {"slack.readers", s.readers}}) {
 		if blind && look.what != "slack.app_token" {
 			continue
 		}

@@ -22,6 +22,9 @@ func (in *intake) event(ctx context.Context, o object) (bot.Message, error) {
 	ev := o.in("event")
 	switch kind := ev.text("type"); kind {
 	case "message":
+		if strings.HasPrefix(ev.text("subtype"), "channel_convert_to_") {
+			wakeUp(in.audience)
+		}
 		return in.message(ctx, o, ev)
 	case "app_home_opened":
 		return in.homeOpened(ev)
@@ -96,6 +99,16 @@ const (
 func (a *arrivals) add(user string, now time.Time) (begin bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.note(user, now) {
+		return false
+	}
+	a.waiting = append(a.waiting, user)
+	begin, a.telling = !a.telling, true
+	return begin
+}
+
+// note says that somebody was not told of lately, and is now. Called with mu held.
+func (a *arrivals) note(user string, now time.Time) bool {
 	maps.DeleteFunc(a.told, func(_ string, at time.Time) bool { return now.Sub(at) > arrivalAgain })
 	if _, known := a.told[user]; known {
 		return false
@@ -104,9 +117,7 @@ func (a *arrivals) add(user string, now time.Time) (begin bool) {
 		a.told = map[string]time.Time{}
 	}
 	a.told[user] = now
-	a.waiting = append(a.waiting, user)
-	begin, a.telling = !a.telling, true
-	return begin
+	return true
 }
 
 // next are those who wait; if there are none, announcing has ended.

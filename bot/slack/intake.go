@@ -28,6 +28,7 @@ type intake struct {
 	log          *slog.Logger
 	pace         pace
 	stale        chan struct{} // asks for a look at the channel now; capacity 1
+	audience     chan struct{} // asks for a look at who can read it now; capacity 1
 	gaps         *gaps
 	lastAlive    time.Time // when an earlier process was connected last; zero if there was none
 	cursor       func(ctx context.Context, key string) string

@@ -108,6 +108,7 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 			stop(err)
 		}
 	})
+	own.Go(func() { in.readers(ctx, c.public) })
 	own.Go(func() { in.catchUp(ctx) })
 	own.Go(func() { in.bookkeeping(ctx, link.connected) })
 	err := link.run(ctx, listener{take: in.take, gap: in.gap, alarm: in.alarm})
@@ -122,7 +123,7 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 func (c *Chat) intake(ctx context.Context, handle func(context.Context, bot.Message) error) *intake {
 	return &intake{
 		home: c.home, web: c.web, people: c.people, channelState: c.state, clock: c.web.clock, ledger: &ledger{},
-		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: c.stale,
+		gaps: &gaps{wake: make(chan struct{}, 1)}, stale: c.stale, audience: make(chan struct{}, 1),
 		handle: handle, post: c.Post, draw: c.Home, cursor: c.opt.Cursor, setCursor: c.opt.SetCursor, pace: c.pace, log: c.opt.Log, ctx: ctx,
 	}
 }

@@ -161,6 +161,7 @@ func TestTheDoctorExplainsEachPiece(t *testing.T) {
 		{"auth.slack", "U0COLLEAGUE colleague; U0OPERATOR operator", Good},
 		{"slack.app_token", "connects; no other program uses this token", Good},
 		{"clock", "right", Good},
+		{"slack.readers", "nobody but the allowlist", Good},
 	}
 	if got := check(); !slices.Equal(got, healthy) {
 		t.Errorf("got  %+v\nwant %+v", got, healthy)
@@ -174,12 +175,16 @@ func TestTheDoctorExplainsEachPiece(t *testing.T) {
 	}
 
 	s.AddUser(slacktest.User{ID: colleague, Name: "colleague", Restricted: true})
+	if _, err := s.Join(s.Channel(), stranger); err != nil {
+		t.Fatal(err)
+	}
 	s.SetLink(slacktest.Link{Foreign: 2})
 	s.Archive(s.Channel(), true)
 	sick := slices.Clone(healthy)
 	sick[3] = Finding{"slack.channel", "slack.channel (C0INCIDENT) is archived. Unarchive it, or set slack.channel to another one.", Wrong}
 	sick[4] = Finding{"auth.slack", "U0COLLEAGUE colleague may not act: the account is a guest's (is_restricted); U0OPERATOR operator", Doubtful}
 	sick[5] = Finding{"slack.app_token", "connects; 2 other connections on this token are open. One is bgbot's own if it is serving now; more would take messages away from it", Doubtful}
+	sick[7].Text = "not on the allowlist, and can read everything: stranger (U0STRANGER)"
 	if got := check(); !slices.Equal(got, sick) {
 		t.Errorf("got  %+v\nwant %+v", got, sick)
 	}

@@ -64,6 +64,7 @@ type Fault struct {
 	Times      int           // then so many go wrong at most; 0 means no end
 	RetryAfter int           // seconds; 0 means 1 for RateLimited, where further calls inside of it are refused too
 	Error      string        // of ErrorCode
+	Needed     string        // the scope that is missing, of ErrorCode
 	Delay      time.Duration // of Slow
 
 	seen, done int
@@ -133,7 +134,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, f *Fault) bool {
 		w.WriteHeader(f.Kind.status())
 		fmt.Fprintf(w, "<html><head><title>%d</title></head><body>%s</body></html>\n", f.Kind.status(), strings.Repeat("Sorry! ", 20))
 	case ErrorCode:
-		writeJSON(w, http.StatusOK, object{"ok": false, "error": f.Error})
+		o := object{"ok": false, "error": f.Error}
+		if f.Needed != "" {
+			o["needed"] = f.Needed
+		}
+		writeJSON(w, http.StatusOK, o)
 	case NoCode:
 		writeJSON(w, http.StatusOK, object{"ok": false})
 	case Garbage:
