@@ -35,11 +35,18 @@ type service struct {
 	stop func()
 }
 
-// startService begins one whose link is in the hurry of a storm.
+// startService begins one in a workspace of its own, whose link is in the hurry of a storm and whose host does not answer.
 func startService(t testing.TB) *service {
 	t.Helper()
 	o := briskly()
-	o.AckTimeout, o.Redeliver, o.WarnAhead, o.NoEcho = 75*time.Millisecond, []time.Duration{0, 1500 * time.Millisecond, 7500 * time.Millisecond}, 100*time.Millisecond, true
+	o.AckTimeout, o.Redeliver, o.WarnAhead = 75*time.Millisecond, []time.Duration{0, 1500 * time.Millisecond, 7500 * time.Millisecond}, 100*time.Millisecond
+	return serveIn(t, newWorkspace(t, o), pve.Host{Name: "the Proxmox host", Address: "127.0.0.1:1", User: "gate"})
+}
+
+// newWorkspace has the operator in its channel.
+func newWorkspace(t testing.TB, o slacktest.Options) *slacktest.Server {
+	t.Helper()
+	o.NoEcho = true
 	s, err := slacktest.Start(o)
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +57,12 @@ func startService(t testing.TB) *service {
 		t.Fatal(err)
 	}
 	s.DropQueued()
+	return s
+}
+
+// serveIn begins one that serves this workspace, with a store of its own.
+func serveIn(t testing.TB, s *slacktest.Server, host pve.Host) *service {
+	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := store.Open(t.Context(), "sqlite://"+filepath.Join(t.TempDir(), "bgbot.db"), quiet)
 	if err != nil {
@@ -65,7 +78,7 @@ func startService(t testing.TB) *service {
 	}
 	chat.pace.keep, chat.pace.readBack, chat.pace.grace, chat.pace.link = 50*time.Millisecond, time.Second, 200*time.Millisecond, stormy
 	chat.gap = 0
-	core := coreFor(t, unhurried{chat}, db, quiet)
+	core := coreFor(t, unhurried{chat}, db, host, quiet)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- core.Run(ctx) }()
@@ -82,18 +95,21 @@ func startService(t testing.TB) *service {
 	return &service{s, stop}
 }
 
-// coreFor is the core of a bot whose host does not answer and whose agent is never asked.
-func coreFor(t testing.TB, chat bot.Chat, db *store.Store, log *slog.Logger) *bot.Bot {
+// coreFor is the core of a bot whose agent is never asked. A host without a key to log in with does not answer.
+func coreFor(t testing.TB, chat bot.Chat, db *store.Store, host pve.Host, log *slog.Logger) *bot.Bot {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+	if host.Signer == nil {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := ssh.NewSignerFromKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host.Signer, host.HostKey = signer, signer.PublicKey()
 	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gate := pve.NewClient(pve.Host{Name: "the Proxmox host", Address: "127.0.0.1:1", User: "gate", Signer: signer, HostKey: signer.PublicKey()}, 102, log)
+	gate := pve.NewClient(host, 102, log)
 	runner, err := agentrun.New(agentrun.Config{
 		Command: "false", Dir: t.TempDir(), Model: "sonnet", Live: 1, TurnTimeout: time.Minute, IdleTimeout: time.Minute, Steps: 1, BudgetUSD: 1,
 		Agent: agentrun.Agent{Name: "nobody", Prompt: "nothing"},

@@ -31,6 +31,17 @@ const (
 	SlowFrame                           // a frame that comes in pieces, 4 bytes every 10 ms
 )
 
+func (d Disruption) String() string {
+	names := []string{
+		"none", "warning", "refresh", "silent refresh", "link disabled", "too many", "half-open", "reset", "hangup", "close frame",
+		"cut frame", "garbage", "empty frame", "binary frame", "unknown frame", "slow frame",
+	}
+	if d < 0 || int(d) >= len(names) {
+		return "unknown"
+	}
+	return names[d]
+}
+
 // Disrupt lets it happen to every open socket and says how many these were.
 func (s *Server) Disrupt(d Disruption) int {
 	s.mu.Lock()
