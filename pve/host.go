@@ -102,7 +102,7 @@ func Reach(ctx context.Context, h Host) error {
 	// Sessions know no context; closing the client ends whatever waits on it.
 	release := context.AfterFunc(ctx, func() { _ = client.Close() })
 	defer release()
-	session, err := client.NewSession()
+	session, err := OpenSession(client)
 	if err == nil {
 		err = session.Run("true")
 	}

@@ -112,7 +112,7 @@ func (g *guest) look(ctx context.Context) (string, error) {
 
 // ask runs a command and reads what it prints until its end, whatever its exit code.
 func ask(client *ssh.Client, command string) (string, error) {
-	session, err := client.NewSession()
+	session, err := pve.OpenSession(client)
 	if err != nil {
 		return "", err
 	}

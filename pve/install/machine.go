@@ -14,6 +14,8 @@ import (
 	"unicode"
 
 	"golang.org/x/crypto/ssh"
+
+	"bgbot/pve"
 )
 
 //go:embed scripts/*.sh
@@ -193,7 +195,7 @@ func (m *Machine) script(ctx context.Context, name string, stdin io.Reader, args
 		return said{}, err
 	}
 	out, errOut := &capped{most: maxOut}, &capped{most: maxErr}
-	session, err := m.client.NewSession()
+	session, err := pve.OpenSession(m.client)
 	if err == nil {
 		defer func() { _ = session.Close() }()
 		session.Stdin, session.Stdout, session.Stderr = stdin, out, errOut
