@@ -27,32 +27,36 @@ func TestAPageSaysWhyNothingHappens(t *testing.T) {
 	t.Parallel()
 	const out = "Nothing was done: I am not in my channel any more. Type /invite @bgbot there."
 	is := func(c condition) func(*intake) { return func(in *intake) { in.channelState.is = c } }
+	opened := func(who string) func() fields { return func() fields { return openedPage(who) } }
+	pressed := func(late time.Duration) func() fields { return func() fields { return pressedOnPage(late) } }
 	for name, c := range map[string]struct {
 		kind    string
-		payload fields
+		payload func() fields // as its time comes
 		before  func(*intake)
 		want    string
 	}{
-		"opened, out of the channel":          {"events_api", openedPage(operator), is(absent), out},
-		"pressed, out of the channel":         {"interactive", pressedOnPage(0), is(absent), out},
-		"pressed, out of the private channel": {"interactive", pressedOnPage(0), is(missing), out},
-		"opened, archived":                    {"events_api", openedPage(operator), is(archived), "Nothing was done: my channel is archived. Unarchive it."},
-		"opened, shared":                      {"events_api", openedPage(operator), is(shared), "Nothing was done: this channel is shared with another workspace, or is about to be, and I act in none that is."},
-		"opened by a guest on the allowlist": {"events_api", openedPage(operator), func(in *intake) {
+		"opened, out of the channel":          {"events_api", opened(operator), is(absent), out},
+		"pressed, out of the channel":         {"interactive", pressed(0), is(absent), out},
+		"pressed, out of the private channel": {"interactive", pressed(0), is(missing), out},
+		"opened, archived":                    {"events_api", opened(operator), is(archived), "Nothing was done: my channel is archived. Unarchive it."},
+		"opened, shared":                      {"events_api", opened(operator), is(shared), "Nothing was done: this channel is shared with another workspace, or is about to be, and I act in none that is."},
+		"opened by a guest on the allowlist": {"events_api", opened(operator), func(in *intake) {
 			in.people.known[operator] = record{barred: "is a guest's (is_restricted)", at: time.Now()}
 		}, "You may not act here: your Slack account is a guest's (is_restricted). Somebody on the allowlist has to."},
-		"pressed late": {"interactive", pressedOnPage(61 * time.Second), func(*intake) {}, "That click reached me too late, so nothing was done. Open this page again and press there."},
+		"pressed late": {"interactive", pressed(61 * time.Second), func(*intake) {}, "That click reached me too late, so nothing was done. Open this page again and press there."},
 		"opened in the future": {
-			"events_api", wrap(fields{"type": "app_home_opened", "user": operator, "tab": "home", "event_ts": ago(-time.Hour)}), func(*intake) {},
+			"events_api", func() fields {
+				return wrap(fields{"type": "app_home_opened", "user": operator, "tab": "home", "event_ts": ago(-time.Hour)})
+			}, func(*intake) {},
 			"Nothing was done: by my clock, this comes from the future. I ask Slack for the time; say it again in a minute.",
 		},
-		"opened by a stranger": {"events_api", openedPage(stranger), is(absent), ""},
+		"opened by a stranger": {"events_api", opened(stranger), is(absent), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in, r := newIntake(t)
 			c.before(in)
-			if _, err := in.take(t.Context(), envelope{Type: c.kind, Payload: c.payload.raw()}); err != nil {
+			if _, err := in.take(t.Context(), envelope{Type: c.kind, Payload: c.payload().raw()}); err != nil {
 				t.Fatal(err)
 			}
 			in.wg.Wait()
