@@ -75,9 +75,9 @@ who has to be on the allowlist auth.console.`)
 	return exitOK, errors.Join(err, chat.Close())
 }
 
-// settle tries out the store, which makes its folder.
+// settle makes the state's folder and tries out the store in it.
 func (s *settings) settle(ctx context.Context) (dir string, leave func(), err error) {
-	if dir, err = stateDir(s.storeURL); err != nil {
+	if dir, err = makeStateDir(s.storeURL); err != nil {
 		return "", nil, err
 	}
 	db, err := store.Open(ctx, s.storeURL, slog.New(slog.DiscardHandler))

@@ -29,6 +29,9 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 	if err != nil {
 		return exitError, err
 	}
+	if _, err := makeStateDir(s.storeURL); err != nil {
+		return exitError, err
+	}
 	log := logger(e.err, cfg.Log.Level, cfg.Log.Format, mask(s.secrets))
 	log.InfoContext(ctx, "bgbot begins", "version", version, "vm", s.vm.Name, "chats", cfg.Chats())
 	warnOfNotYet(ctx, cfg, log)

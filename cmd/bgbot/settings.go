@@ -221,6 +221,18 @@ func stateDir(storeURL string) (string, error) {
 	return filepath.Dir(u.Path), nil
 }
 
+// makeStateDir makes it, for nobody but who runs this. Its error names the key.
+func makeStateDir(storeURL string) (string, error) {
+	dir, err := stateDir(storeURL)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("store.url: %w", err)
+	}
+	return dir, nil
+}
+
 // runbooks lists the files of the workspace that the prompt may name; there may be none.
 func runbooks(dir string) ([]string, error) {
 	if dir == "" {
