@@ -140,6 +140,32 @@ func (s *scene) wasHere() {
 	s.kept["read/"+s.Channel()] = fmt.Sprintf(`{"mark":%q,"alive":%d}`, ago(0), time.Now().Unix())
 }
 
+// Somebody else on our tokens took a message. Whoever answers it acts on it, and it is not read back; whoever does not has
+// only taken it away. And where something was said that did arrive, the answer may be ours, and to that.
+func TestWhatAnotherProgramAnsweredIsNotReadBack(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	running := s.run(func(p *pace) { p.readBack, p.grace = 300*time.Millisecond, 3*time.Second })
+	s.SetLink(slacktest.Link{Deaf: true})
+	answered, half := s.says(operator, "", "answered"), s.says(operator, "", "half heard")
+	s.says(operator, "", "taken away")
+	s.until("Slack gives up on all of it", func() bool { return s.Truth().Lost == 3 })
+	s.SetLink(slacktest.Link{})
+	s.says(operator, half, "are you there?")
+	s.hears("are you there?")
+	for _, thread := range []string{answered, half} {
+		if _, err := running.Post(t.Context(), bot.Place{Chat: chatName, Channel: s.Channel(), Thread: thread}, bot.Text{Body: "I look."}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.hears("taken away")
+	s.hears("half heard")
+	s.core.await(t, "a notice", func(m bot.Message) bool { return strings.Contains(m.Notice, "2 messages") })
+	if got := s.texts(); len(got) != 3 {
+		t.Errorf("the core has %q", got)
+	}
+}
+
 // Reading back meets Slack's limits and faults, waits as told, and loses nothing.
 func TestReadingBackOutlastsFaults(t *testing.T) {
 	t.Parallel()

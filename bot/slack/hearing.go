@@ -60,13 +60,34 @@ func (l *link) count(connections int) time.Duration {
 		}
 		return 0
 	}
-	if surplus > len(l.ghosts) && surplus != l.foreign {
-		l.foreign = surplus
-		l.say(fmt.Sprintf("⚠️ Another program uses my Slack app token, and takes messages and clicks away from me.\n"+
-			"Slack counts %d connections, and I hold %d. End the other program, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone.", connections, len(l.sockets)))
+	if surplus > len(l.ghosts) {
+		known := l.foreign > 0
+		if l.foreign = surplus; !known { // others replace their sockets too, and have one more for a while: no news
+			l.warn(connections)
+		}
 	}
 	l.doubts++
 	return l.timing.ghost << min(l.doubts-1, 5)
+}
+
+// warn tells people of connections that are not ours. Called with mu held.
+func (l *link) warn(connections int) {
+	l.say(fmt.Sprintf("⚠️ Another program uses my Slack app token, and takes messages and clicks away from me.\n"+
+		"Slack counts %d connections, and I hold %d. End the other program, or give each bot a Slack app of its own (slack.app_token_file). After a crash an old connection may count for some minutes; I look again and say when it is gone.", connections, len(l.sockets)))
+}
+
+// recount replaces the socket, since only a hello says how many connections there are. Whoever came after ours may be met
+// in another way first.
+func (l *link) recount() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.foreign > 0 {
+		return // it is looked at again anyway
+	}
+	select {
+	case l.again <- struct{}{}:
+	default:
+	}
 }
 
 // part notes a disconnect frame. After a warning the socket goes on hearing; after any other reason that is not certain.

@@ -28,6 +28,7 @@ type intake struct {
 	log          *slog.Logger
 	pace         pace
 	stale        chan struct{} // asks for a look at the channel now; capacity 1
+	recount      func()        // has Slack's connections counted anew
 	audience     chan struct{} // asks for a look at who can read it now; capacity 1
 	gaps         *gaps
 	lastAlive    time.Time // when an earlier process was connected last; zero if there was none

@@ -111,6 +111,13 @@ func (l *ledger) threads() []string {
 	return slices.Sorted(maps.Keys(l.s.Threads))
 }
 
+// knows says that the core has something that was said in a thread.
+func (l *ledger) knows(thread string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.s.Threads[thread] != ""
+}
+
 // readUpTo moves the mark forward and forgets what lies behind it.
 func (l *ledger) readUpTo(ts string) {
 	l.mu.Lock()

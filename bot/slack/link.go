@@ -47,6 +47,7 @@ type link struct {
 	queue chan envelope // received and not yet taken
 	news  chan string   // alarms on their way to people
 	owed  chan struct{} // a gap is to be read back; capacity 1
+	again chan struct{} // a new socket is wanted; capacity 1
 	end   context.CancelCauseFunc
 
 	running sync.WaitGroup // sockets
@@ -62,7 +63,7 @@ type link struct {
 	shedding bool        // the queue is full and people know it
 	ghosts   []time.Time // when our latest sockets ended: Slack may still count them
 	crowded  bool        // Slack has too many of our connections, and people know it
-	foreign  int         // connections of others on our token, as told
+	foreign  int         // connections of others on our token, of which people know
 	doubts   int         // how often in a row Slack counted more than we hold
 }
 
@@ -99,7 +100,7 @@ func newLink(o linkOptions) *link {
 	}
 	return &link{
 		web: o.web, log: o.log, timing: o.timing,
-		queue: make(chan envelope, linkQueue), news: make(chan string, 16), owed: make(chan struct{}, 1),
+		queue: make(chan envelope, linkQueue), news: make(chan string, 16), owed: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		sockets: map[*socket]bool{}, started: time.Now(), end: func(error) {},
 	}
 }
@@ -174,6 +175,8 @@ func (l *link) outlast(ctx context.Context, s *socket, pace *backoff) {
 	why := "its time is over"
 	select {
 	case <-announced:
+	case <-l.again:
+		why = "the connections are to be counted anew"
 	case <-s.leaving:
 	case <-s.done:
 		why = s.err.Error()

@@ -3,6 +3,7 @@ package slack
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
@@ -116,6 +117,11 @@ func (in *intake) handOver(ctx context.Context, r *reading, c *conversation) err
 		case in.clock.now().Sub(at) < in.pace.grace: // it is on its way; read back, a power verb would count as late
 			r.young = true
 			continue
+		case c.thread == "" && in.answered(ev):
+			in.log.WarnContext(ctx, "another program on this app has answered a message, so it is not read back", "message", ev.text("ts"))
+			in.ledger.refused(ev.text("ts"))
+			in.recount()
+			continue
 		}
 		m, err := in.utterance(ev)
 		if no, ok := errors.AsType[*refusal](err); ok && no.later {
@@ -133,6 +139,13 @@ func (in *intake) handOver(ctx context.Context, r *reading, c *conversation) err
 		r.found++
 	}
 	return nil
+}
+
+// answered says that our app has answered a message which never reached us, so another program on its tokens did: one that
+// acts on it too, as nobody who only takes events away from us would. Where we have taken anything the answer may be ours.
+func (in *intake) answered(ev object) bool {
+	ours := func(raw json.RawMessage) bool { return string(raw) == strconv.Quote(in.user) }
+	return slices.ContainsFunc(ev.list("reply_users"), ours) && !in.ledger.knows(ev.text("ts"))
 }
 
 // mourn tells somebody in the thread that what they said is not acted on, since they have changed it: what it was at first

@@ -32,6 +32,7 @@ func (unhurried) Limits() bot.Limits { return bot.Limits{Tick: time.Second, Apar
 // service is everything between Slack and an act: link, intake, reading back, core, SQLite, delivery and sender.
 type service struct {
 	*slacktest.Server
+	db   *store.Store
 	stop func()
 }
 
@@ -40,8 +41,11 @@ func startService(t testing.TB) *service {
 	t.Helper()
 	o := briskly()
 	o.AckTimeout, o.Redeliver, o.WarnAhead = 75*time.Millisecond, []time.Duration{0, 1500 * time.Millisecond, 7500 * time.Millisecond}, 100*time.Millisecond
-	return serveIn(t, newWorkspace(t, o), pve.Host{Name: "the Proxmox host", Address: "127.0.0.1:1", User: "gate"})
+	return serveIn(t, newWorkspace(t, o), nowhere)
 }
+
+// nowhere is a host that does not answer.
+var nowhere = pve.Host{Name: "the Proxmox host", Address: "127.0.0.1:1", User: "gate"}
 
 // newWorkspace has the operator in its channel.
 func newWorkspace(t testing.TB, o slacktest.Options) *slacktest.Server {
@@ -61,7 +65,7 @@ func newWorkspace(t testing.TB, o slacktest.Options) *slacktest.Server {
 }
 
 // serveIn begins one that serves this workspace, with a store of its own.
-func serveIn(t testing.TB, s *slacktest.Server, host pve.Host) *service {
+func serveIn(t testing.TB, s *slacktest.Server, host pve.Host, hurry ...func(*pace)) *service {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := store.Open(t.Context(), "sqlite://"+filepath.Join(t.TempDir(), "bgbot.db"), quiet)
@@ -77,6 +81,9 @@ func serveIn(t testing.TB, s *slacktest.Server, host pve.Host) *service {
 		t.Fatal(err)
 	}
 	chat.pace.keep, chat.pace.readBack, chat.pace.grace, chat.pace.link = 50*time.Millisecond, time.Second, 200*time.Millisecond, stormy
+	for _, h := range hurry {
+		h(&chat.pace)
+	}
 	chat.gap = 0
 	core := coreFor(t, unhurried{chat}, db, host, quiet)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -92,7 +99,7 @@ func serveIn(t testing.TB, s *slacktest.Server, host pve.Host) *service {
 		}
 	})
 	t.Cleanup(stop)
-	return &service{s, stop}
+	return &service{s, db, stop}
 }
 
 // coreFor is the core of a bot whose agent is never asked. A host without a key to log in with does not answer.

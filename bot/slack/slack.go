@@ -101,6 +101,7 @@ func (c *Chat) Run(ctx context.Context, handle func(context.Context, bot.Message
 	defer stop(nil)
 	in := c.intake(ctx, handle)
 	link := newLink(linkOptions{web: c.web.forApp(c.opt.AppToken), log: c.opt.Log, timing: c.pace.link})
+	in.recount = link.recount
 	in.begin(ctx, c.public)
 	var own sync.WaitGroup
 	own.Go(func() {
