@@ -88,7 +88,7 @@ func (d *drill) injection(t *testing.T) {
 func (d *drill) lastOp(t *testing.T) string {
 	t.Helper()
 	said := d.client(t, pve.Status).result.LastOp
-	op := regexp.MustCompile(`^\w+ by [\w-]+, op (\w+)`).FindStringSubmatch(said)
+	op := regexp.MustCompile(`^\w+ by key [\w-]+, op (\w+)`).FindStringSubmatch(said)
 	if op == nil {
 		t.Fatalf("no operation in %q", said)
 	}

@@ -158,18 +158,20 @@ func (g *gate) do(last record) error {
 	return err
 }
 
-// step reports one step of a change, and records it before anything else happens.
+// step reports one step of a change, once it is recorded.
 func (g *gate) step(name string, state pve.State, format string, args ...any) {
 	text := format
 	if len(args) > 0 {
 		text = fmt.Sprintf(format, args...)
 	}
-	g.tell.step(name, state, text)
-	if g.rec.Op == "" {
-		return // a verb that changes nothing
+	if g.rec.Op == "" { // a verb that changes nothing
+		g.tell.step(name, state, text)
+		return
 	}
 	g.rec.note(name, state, time.Now().UTC())
-	g.record()
+	g.saveRecord() // first: what somebody was told, the next status knows
+	g.tell.step(name, state, text)
+	g.journal()
 }
 
 // finish records how the change ended.
@@ -185,9 +187,17 @@ func (g *gate) finish(err error) {
 
 // record keeps the state of the change: in memory of the host first, then on its disk, which may be stuck.
 func (g *gate) record() {
+	g.saveRecord()
+	g.journal()
+}
+
+func (g *gate) saveRecord() {
 	if err := saveRecord(g.settings, g.rec); err != nil {
 		g.tell.step("journal", pve.StepFail, err.Error())
 	}
+}
+
+func (g *gate) journal() {
 	if err := g.log.append(g.rec); err != nil {
 		g.tell.step("journal", pve.StepFail, "the journal is not kept on disk: "+err.Error())
 	}
