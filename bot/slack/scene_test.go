@@ -123,8 +123,8 @@ func (s *scene) run(hurry func(*pace)) *running {
 		var l ledger
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.load(s.kept["read/"+s.Channel()], time.Now())
-		return l.s.Mark > stamp(opened[len(opened)-1].At)
+		fresh := l.load(s.kept["read/"+s.Channel()], time.Now()) // nothing is kept yet
+		return !fresh && l.s.Mark > stamp(opened[len(opened)-1].At)
 	})
 	return &running{chat, stop}
 }
