@@ -25,6 +25,7 @@ TEST     := go test -race -vet=off
 REAL_VM  := OnARealVM
 ON_SLACK := OnSlack
 SAMPLING := ./cmd/bgbot ./internal/lab
+STORMS   := Soak|Reconnects
 BENCHES   = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u)
 
 # Children that re-execute a -race binary would sleep a second each at their exit.
@@ -56,9 +57,10 @@ lint: linter ## golangci-lint, gofumpt and goimports included
 fmt: linter ## format the code
 	$(LINTER) fmt ./...
 
-bench: cli guest build ## print the numbers that the design promises, some minutes
+bench: cli guest build ## print the numbers that the design promises, ten minutes
 	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 1x $(SAMPLING)
-	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 10x $(filter-out $(SAMPLING),$(BENCHES))
+	go test -run '^$$' -bench '$(STORMS)' -benchtime 1x ./bot/slack
+	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -skip '$(STORMS)' -benchtime 10x $(filter-out $(SAMPLING),$(BENCHES))
 
 screens: DEBIAN += $(DRAWING)
 screens: cli debian ## draw docs/screens/slack-*.png: a practice incident as a phone shows it in Slack
