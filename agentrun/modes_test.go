@@ -3,6 +3,7 @@ package agentrun
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -18,13 +19,15 @@ func TestAPrivateFileThatACommandOpenedIsShutAgain(t *testing.T) {
 	rec := all(t, r.Start(t.Context(), prompt(s, script(step{"bash": "chmod 0644 " + key + "; chmod 0 " + data}, step{"text": "x"})), allow))
 	answer(t, rec)
 	for _, n := range each[Notice](rec) {
-		t.Errorf("an alarm before anything was done: %s", n.Text)
+		if n.Alarm {
+			t.Errorf("an alarm before anything was done: %s", n.Text)
+		}
 	}
 
 	rec = all(t, r.Start(t.Context(), prompt(newSession(), script(step{"text": "x"})), allow))
 	answer(t, rec)
-	alarms := each[Notice](rec)
-	if len(alarms) != 2 || !alarms[0].Alarm {
+	alarms := slices.DeleteFunc(each[Notice](rec), func(n Notice) bool { return !n.Alarm })
+	if len(alarms) != 2 {
 		t.Fatalf("the alarms: %v", alarms)
 	}
 	const end = " Commands of the agent can do that; look at who has read it since."

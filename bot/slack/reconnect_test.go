@@ -144,7 +144,7 @@ type reconnected struct {
 	truth                    slacktest.Truth
 }
 
-// reconnect lets the operator type in ten threads while so many disruptions happen. Each line names a model that no other
+// reconnect lets the operator type in ten threads, and begin new ones, while so many disruptions happen. Each line names a model that no other
 // line names, and the answer, which is the act, repeats it.
 func reconnect(t testing.TB, disruptions int) (r reconnected) {
 	t.Helper()
@@ -155,24 +155,32 @@ func reconnect(t testing.TB, disruptions int) (r reconnected) {
 		t.Fatal(err)
 	}
 	calm := make(chan struct{})
-	var said []string
+	var said, threads []string
+	say := func(thread string) (ts string, err error) {
+		said = append(said, fmt.Sprintf("m%d", len(said)))
+		sent, err := s.Say(operator, thread, "model "+said[len(said)-1])
+		return sent.TS, err
+	}
+	for range 10 { // what is said in a thread of which the bot has not heard yet is refused, and in a storm that may be any
+		ts, err := say("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		threads = append(threads, ts)
+	}
+	for ctx.Err() == nil && len(s.acted()) < len(said) {
+		<-time.After(10 * time.Millisecond)
+	}
 	var typing sync.WaitGroup
 	typing.Go(func() {
-		var threads []string
-		for len(said) == 0 || !closed(calm) {
-			name, thread := fmt.Sprintf("m%d", len(said)), ""
-			if len(threads) == 10 {
+		for thread := ""; !closed(calm); <-time.After(12 * time.Millisecond) {
+			if thread = ""; len(said)%3 > 0 { // each third line begins a thread
 				thread = threads[len(said)%10]
 			}
-			sent, err := s.Say(operator, thread, "model "+name)
-			if err != nil {
+			if _, err := say(thread); err != nil {
 				t.Error(err)
 				return
 			}
-			if said = append(said, name); thread == "" {
-				threads = append(threads, sent.TS)
-			}
-			<-time.After(12 * time.Millisecond)
 		}
 	})
 	for r.disruptions < disruptions && ctx.Err() == nil {
