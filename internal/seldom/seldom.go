@@ -13,11 +13,10 @@ type Pace struct {
 	left int
 }
 
-// Now says whether it is time again, and then how many were left out since the last time.
-func (p *Pace) Now() (leftOut int, yes bool) {
+// At says whether it is time again, and then how many were left out since the last time.
+func (p *Pace) At(now time.Time) (leftOut int, yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
 	if now.Before(p.next) {
 		p.left++
 		return 0, false

@@ -178,7 +178,7 @@ func (c *conn) refuse(alias string, err error) []byte {
 	const each = 50 // of them has a line; who goes on gets one a second
 	left, now := 0, true
 	if c.agent.countRefusal() > each {
-		left, now = c.agent.warned.Now()
+		left, now = c.agent.warned.At(time.Now())
 	}
 	if now {
 		c.agent.log.Warn("ssh agent refused", "alias", alias, "reason", err, "left_out", left)

@@ -67,7 +67,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	conn, chans, reqs, err := ssh.NewServerConn(raw, s.config())
 	stopLogin()
 	if err != nil {
-		if left, now := s.warned.Now(); now {
+		if left, now := s.warned.At(time.Now()); now {
 			s.log.WarnContext(ctx, "relay refused a login", "err", err, "left_out", left)
 		}
 		return
@@ -82,7 +82,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	wg.Go(func() { ssh.DiscardRequests(reqs) }) // keepalives want an answer, forwardings are refused by it
 	g := s.join(conn.Permissions, l)
 	if g == nil {
-		if left, now := s.warned.Now(); now {
+		if left, now := s.warned.At(time.Now()); now {
 			s.log.WarnContext(ctx, "relay closed a connection", "reason", "revoked, or too many at once", "left_out", left)
 		}
 		return

@@ -141,7 +141,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("relay: %w", err)
 		case !s.enter():
-			if left, now := s.warned.Now(); now {
+			if left, now := s.warned.At(time.Now()); now {
 				s.log.WarnContext(ctx, "relay is full", "connections", maxConns, "left_out", left)
 			}
 			_ = c.Close()
