@@ -127,9 +127,9 @@ func (b *Bot) closeDown(t *turn, r agentrun.Result, err error) {
 	if t.down == "" {
 		return
 	}
-	text := "☑ The model did not answer for a while; it did again."
-	if err != nil || r.Failed {
-		text = "☑ The model did not answer; how that ended is said below. The verbs work without it: `vm status`."
+	text := "☑ The model did not answer; how that ended is said below. The verbs work without it: `vm status`."
+	if err == nil && !r.Failed && r.Text != "" { // and was not stopped before it could
+		text = "☑ The model did not answer for a while; it did again."
 	}
 	if err := b.out[t.place.Chat].settle(b.work, t.place, t.down, Text{Body: text}); err != nil && !gone(err) {
 		b.Log.Warn("a message still says that the model is down", "place", t.place.String(), "err", err)

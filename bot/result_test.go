@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"bgbot/agentrun"
 	"bgbot/pve"
 )
 
@@ -124,4 +125,28 @@ func TestWhatIsOfferedAfterAResultFitsIt(t *testing.T) {
 	if !strings.Contains(got.Body, "If it stays so for a minute: `vm cycle`.") {
 		t.Errorf("a reset that did not help leads nowhere:\n%s", got.Body)
 	}
+}
+
+// Whoever stops a turn whose model is down has not heard that it is back.
+func TestAModelIsSaidToAnswerAgainOnlyWhereItDid(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	for _, c := range []struct {
+		r    agentrun.Result
+		err  error
+		want string
+	}{
+		{agentrun.Result{Text: "I looked."}, nil, "☑ The model did not answer for a while; it did again."},
+		{agentrun.Result{}, nil, "☑ The model did not answer; how that ended is said below."},
+		{agentrun.Result{Text: "529", Failed: true}, nil, "☑ The model did not answer; how that ended is said below."},
+		{agentrun.Result{}, agentrun.ErrOver, "☑ The model did not answer; how that ended is said below."},
+	} {
+		down := i.say(thread, Text{Body: "🟠 The model is overloaded (529); trying again (1 of 4).", Choices: verbChoices()})
+		i.closeDown(&turn{place: thread, down: down}, c.r, c.err)
+		i.phone.says(t, "🟠", 0)
+		if got := i.shows(c.want); len(got.Choices) > 0 {
+			t.Errorf("it keeps the buttons %v", got.Choices)
+		}
+	}
+	i.phone.says(t, "☑ The model did not answer for a while", 1)
 }
