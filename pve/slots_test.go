@@ -35,11 +35,13 @@ func (s *scene) well(wg *sync.WaitGroup, v pve.Verb) {
 	})
 }
 
-// begin is well, and waits until the gate has been called.
+// begin is well, and waits until the gate has been called with the verb. Others that waited for the same link may get
+// there at the same moment, so that the calls as a whole say nothing.
 func (s *scene) begin(wg *sync.WaitGroup, v pve.Verb) {
-	n := s.count()
+	called := func() int { return strings.Count(s.calls(), string(v)) }
+	n := called()
 	s.well(wg, v)
-	await(s.t, "the call of "+string(v), func() bool { return s.count() == n+1 })
+	await(s.t, "the call of "+string(v), func() bool { return called() == n+1 })
 }
 
 // forsake asks status and leaves as soon as the gate was called.
