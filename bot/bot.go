@@ -245,11 +245,11 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 		}
 	}
 	if c.kind == talk && m.Place.Thread != "" {
-		t, fresh := b.turnAt(m)
+		s := b.turnAt(m)
 		for _, who := range speakers {
-			t.heard(who)
+			s.heard(who)
 		}
-		return func() { b.talk(m, c.arg, t, fresh) }
+		return func() { b.talk(m, c.arg, s) }
 	}
 	return func() { b.act(m, c) }
 }
@@ -310,8 +310,7 @@ func (b *Bot) act(m Message, c command) {
 	case home:
 		b.home(m.From, "")
 	case talk: // in a thread that was opened for it
-		t, fresh := b.turnAt(m)
-		b.talk(m, c.arg, t, fresh)
+		b.talk(m, c.arg, b.turnAt(m))
 	case rerun:
 		b.rerun(m)
 	case notice, nothing:

@@ -126,8 +126,7 @@ func (b *Bot) rerun(m Message) {
 	case b.forgot(m.Place):
 		b.answer(m, "What had arrived here was not kept over my restart; type it anew.")
 	default:
-		t, fresh := b.turnAt(m)
-		b.talk(m, m.Text, t, fresh)
+		b.talk(m, m.Text, b.turnAt(m))
 	}
 }
 

@@ -29,7 +29,8 @@ type turn struct {
 	ready   chan struct{}   // run and live are set
 	over    context.Context // ends when the turn does or somebody stops it
 	end     context.CancelFunc
-	done    chan struct{} // the answer is in the chat and the place is free
+	done    chan struct{}   // the answer is in the chat and the place is free
+	last    <-chan struct{} // closed when all that was said into it so far has reached the agent; guarded by Bot.mu
 
 	mu       sync.Mutex // guards what follows
 	view     *view
@@ -49,49 +50,67 @@ type turn struct {
 }
 
 // talk gives text to the agent: as a new turn, or folded into the one that runs here.
-func (b *Bot) talk(m Message, text string, t *turn, fresh bool) {
-	for ; ; t, fresh = b.turnAt(m) {
-		if fresh {
-			b.run(t, m, text)
-			return
-		}
-		<-t.ready
-		t.heard(m.From)
-		err := t.run.Say(b.work, promptID(m), prompt(m, text))
-		switch {
-		case err == nil:
-			b.record(b.work, m.Place, m.From, "talk", "", "passed on", text)
-			if t.waits() {
-				b.answer(m, "↪ The agent waits for the open card and reads this after it.")
-			}
-			return
-		case !errors.Is(err, agentrun.ErrOver):
-			b.answer(m, "Your message did not reach the agent: "+message(err))
+func (b *Bot) talk(m Message, text string, s seat) {
+	for !s.fresh {
+		<-s.after
+		s.heard(m.From)
+		err := s.run.Say(b.work, promptID(m), prompt(m, text))
+		if !errors.Is(err, agentrun.ErrOver) {
+			close(s.in)
+			b.passedOn(m, text, s.turn, err)
 			return
 		}
 		select {
-		case <-t.done: // then a turn of its own
+		case <-s.done: // then a turn of its own
 		case <-b.work.Done():
+			close(s.in)
 			return
 		}
+		next := b.turnAt(m)
+		close(s.in)
+		s = next
+	}
+	b.run(s.turn, m, text)
+}
+
+// passedOn tells what became of a text that was folded into a turn.
+func (b *Bot) passedOn(m Message, text string, t *turn, err error) {
+	if err != nil {
+		b.answer(m, "Your message did not reach the agent: "+message(err))
+		return
+	}
+	b.record(b.work, m.Place, m.From, "talk", "", "passed on", text)
+	if t.waits() {
+		b.answer(m, "↪ The agent waits for the open card and reads this after it.")
 	}
 }
 
-// turnAt is the turn of the message's place; fresh means that the caller has to run it.
-func (b *Bot) turnAt(m Message) (t *turn, fresh bool) {
+// seat is where a text comes into a turn: after those that came before it. Whoever has one must give it to talk.
+type seat struct {
+	*turn
+	fresh bool            // the turn begins with it
+	after <-chan struct{} // closed when its time has come; nil if fresh
+	in    chan struct{}   // to close when it has reached the agent, or never will
+}
+
+// turnAt is a seat in the turn of the message's place.
+func (b *Bot) turnAt(m Message) seat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if t := b.turns[m.Place]; t != nil {
-		return t, false
+		s := seat{turn: t, after: t.last, in: make(chan struct{})}
+		t.last = s.in
+		return s
 	}
-	t = &turn{
+	t := &turn{
 		id: uuid.NewString()[:8], place: m.Place, who: m.From, name: m.Name,
 		ready: make(chan struct{}), done: make(chan struct{}), passes: map[pve.Verb]pass{}, asking: map[pve.Verb]bool{}, speakers: []auth.Person{m.From},
 	}
+	t.last = t.ready
 	t.over, t.end = context.WithCancel(b.cut)
 	t.view = newView(t.id, time.Now())
 	b.turns[m.Place] = t
-	return t, true
+	return seat{turn: t, fresh: true}
 }
 
 // prompt puts the person's name before the text: several people share a thread, and nothing that a person types then

@@ -1,6 +1,9 @@
 package bot
 
 import (
+	"fmt"
+	"regexp"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,5 +46,33 @@ func TestAnAnswerTakesThePageThatWasNeverPosted(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// inThread is said in the thread, by somebody who did not begin it.
+func inThread(text string) Message { return Message{Text: text, Place: thread} }
+
+// told are the first words of each thing that the agent was told, in its order.
+func (i *incident) told() (words []string) {
+	for _, m := range regexp.MustCompile(`\[operator\]: (\w+)`).FindAllStringSubmatch(i.prompts(), -1) {
+		words = append(words, m[1])
+	}
+	return words
+}
+
+func TestWhatWasSaidInARunningTurnReachesTheAgentInItsOrder(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.write("agent.held", "")
+	want := []string{"frozen"}
+	i.types("frozen since noon")
+	for n := range 40 {
+		want = append(want, fmt.Sprintf("more%d", n))
+		i.hears(inThread(want[n+1]))
+	}
+	i.remove("agent.held")
+	i.waits("the agent was not told all", func() bool { return len(i.told()) == len(want) })
+	if got := i.told(); !slices.Equal(got, want) {
+		t.Errorf("the agent was told %q, want %q", got, want)
 	}
 }
