@@ -78,6 +78,7 @@ type Bot struct {
 	closing bool
 	turns   map[Place]*turn
 	adopted map[Place]bool           // threads that are ours, of those that began in this process
+	waiting map[Place][]*early       // replies that came before what began their thread
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
 	knocked time.Time                // when the VM's host key was looked at last
@@ -108,7 +109,7 @@ func New(o Options) *Bot {
 		o.Turning = func(string, bool) {}
 	}
 	b := &Bot{
-		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, adopted: map[Place]bool{}, pending: map[string]*pending{},
+		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, adopted: map[Place]bool{}, waiting: map[Place][]*early{}, pending: map[string]*pending{},
 		refused: map[auth.Person]refusals{}, kept: map[Place]*absence{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {
@@ -202,6 +203,9 @@ func (b *Bot) handle(ctx context.Context, m Message) error {
 		return errRestart // before it is recorded, so that the next process takes it
 	}
 	act := b.received(ctx, m, c)
+	if m.Opens {
+		b.opens(m.Place)
+	}
 	go func() {
 		defer b.wg.Done()
 		act()
@@ -225,17 +229,26 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 	if m.Opens {
 		b.adopt(m.Place, c.kind == talk && !m.Missed)
 	}
+	act, ours := b.judged(m, c)
+	if !ours {
+		return b.early(m, c)
+	}
+	return act
+}
+
+// judged says what to do with a permitted message, unless it is for the agent in a thread that is not ours.
+func (b *Bot) judged(m Message, c command) (act func(), ours bool) {
 	if code := b.meant(m, c); code != "" {
 		return func() {
 			b.answer(m, "A card is open. To answer it, type `confirm "+code+"` or `cancel "+code+"`. Nothing was done, and nothing was passed on.")
-		}
+		}, true
 	}
 	if c.forAgent() && m.Click == "" && m.Place.Thread != "" && !b.ours(m.Place) {
-		return func() { b.answer(m, notOurs) }
+		return nil, false
 	}
 	if m.Missed {
 		if act := b.missed(m, c); act != nil {
-			return act
+			return act, true
 		}
 	}
 	var speakers []auth.Person
@@ -249,9 +262,9 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 		for _, who := range speakers {
 			s.heard(who)
 		}
-		return func() { b.talk(m, c.arg, s) }
+		return func() { b.talk(m, c.arg, s) }, true
 	}
-	return func() { b.act(m, c) }
+	return func() { b.act(m, c) }, true
 }
 
 // notice passes on what the chat itself has to tell.

@@ -39,6 +39,10 @@ func (b *Bot) takeOver() {
 	}
 	b.start(func() {
 		for _, t := range turns {
+			if strings.HasPrefix(t.ID, earlyID) {
+				b.cutEarly(t.ID, Place(t.Place))
+				continue
+			}
 			b.cutTurn(t, err == nil)
 		}
 		for _, o := range operations {

@@ -31,6 +31,7 @@ import (
 //	slack joins NAME                    somebody new comes into the channel
 //	slack rang REGEXP…                  these are all posts of the bot in the thread, as they begin now; each rings a phone
 //	slack keeps thread|card|home        writes what the operator has before them into the folder of -dump, for pictures
+//	slack overtakes NAME TEXT REPLY     somebody begins a thread and replies to it, and Slack delivers the reply first
 //	slack heard                         nothing that Slack sent was lost or acknowledged late
 func TestStoriesOfSlack(t *testing.T) {
 	t.Parallel() // else the others would wait for the last of these
@@ -83,6 +84,9 @@ func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 		d.slack.AddUser(slacktest.User{ID: member(args[1]), Name: args[1]})
 		_, err := d.slack.Join(d.slack.Channel(), member(args[1]))
 		ts.Check(err)
+	case name == "overtakes" && len(args) == 4:
+		w.open()
+		ts.Check(d.overtakes(ctx, args[1], args[2], args[3]))
 	case name == "rang" && len(args) > 1:
 		ts.Check(d.rang(args[1:]))
 	case name == "keeps" && len(args) == 2:
@@ -92,7 +96,7 @@ func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("of what Slack sent: %+v", truth)
 		}
 	default:
-		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | rang REGEXP… | keeps thread|card|home | heard",
+		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | overtakes NAME TEXT REPLY | rang REGEXP… | keeps thread|card|home | heard",
 			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
 	}
 }
@@ -136,6 +140,21 @@ func (d *desk) edit(name, text string) error {
 		}
 	}
 	return fmt.Errorf("%s has said nothing", name)
+}
+
+// overtakes has a person say two things, of which the second is delivered first.
+func (d *desk) overtakes(ctx context.Context, name, text, reply string) error {
+	if err := d.slack.AwaitSockets(ctx, 1, -1); err != nil {
+		return err
+	}
+	d.slack.SetLink(slacktest.Link{Swap: true})
+	defer d.slack.SetLink(slacktest.Link{})
+	root, err := d.slack.Say(member(name), "", text)
+	if err != nil {
+		return err
+	}
+	_, err = d.slack.Say(member(name), root.TS, reply)
+	return err
 }
 
 // rang compares the posts of the bot in the thread that began last with what they should be.

@@ -1,0 +1,108 @@
+package bot
+
+import (
+	"slices"
+	"time"
+
+	"bgbot/internal/store"
+)
+
+// openerWait is how long a reply waits for the message that began its thread. A service that delivers over several
+// connections promises no order, and Slack sends again after 3 s what was under way on one that died.
+const openerWait = 3 * time.Second
+
+// early is a reply in a thread that is not ours, and will perhaps be in a moment.
+type early struct {
+	Message
+	command
+	act chan func() // what to do with it once its thread has begun; capacity 1
+}
+
+// early has a reply wait for the message that began its thread, which it may have overtaken; then it is judged anew. It is
+// acknowledged meanwhile, so it is kept as a turn that has not begun: a restart tells of it.
+func (b *Bot) early(m Message, c command) (act func()) {
+	e, wait := &early{m, c, make(chan func(), 1)}, openerWait
+	b.Store.BeginTurn(b.work, store.Turn{
+		ID: earlyID + promptID(m), Place: store.Place(m.Place), Message: m.ID, Actor: m.From.String(), Prompt: cut(b.safe(m.Text), 2000), Began: time.Now(),
+	})
+	b.mu.Lock()
+	if b.adopted[m.Place] { // it has just come
+		wait = 0
+	}
+	b.waiting[m.Place] = append(b.waiting[m.Place], e)
+	b.mu.Unlock()
+	return func() { b.waits(e, wait) }
+}
+
+const earlyID = "early/"
+
+// waits acts on a reply when its thread has begun, or says that it will not.
+func (b *Bot) waits(e *early, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	var act func()
+	select {
+	case act = <-e.act:
+	case <-timer.C:
+	case <-b.cut.Done():
+	}
+	switch {
+	case act != nil:
+	case !b.gaveUp(e):
+		act = <-e.act
+	case b.cut.Err() != nil:
+		b.cutEarly(earlyID+promptID(e.Message), e.Place)
+		return
+	default:
+		act = b.judgedAtLast(e.Message, e.command)
+	}
+	b.Store.EndTurn(b.work, earlyID+promptID(e.Message))
+	act()
+}
+
+// gaveUp takes a reply from those that wait, unless somebody has.
+func (b *Bot) gaveUp(e *early) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := slices.Index(b.waiting[e.Place], e)
+	if n < 0 {
+		return false
+	}
+	b.waiting[e.Place] = slices.Delete(b.waiting[e.Place], n, n+1)
+	if len(b.waiting[e.Place]) == 0 {
+		delete(b.waiting, e.Place)
+	}
+	return true
+}
+
+// opens judges the replies that came before what began their thread, in the order in which they came.
+func (b *Bot) opens(p Place) {
+	b.mu.Lock()
+	waiting := b.waiting[p]
+	delete(b.waiting, p)
+	b.mu.Unlock()
+	for _, e := range waiting {
+		e.act <- b.judgedAtLast(e.Message, e.command)
+	}
+}
+
+// judgedAtLast is judged for a reply that has waited.
+func (b *Bot) judgedAtLast(m Message, c command) (act func()) {
+	act, ours := b.judged(m, c)
+	if !ours {
+		return func() { b.answer(m, notOurs) }
+	}
+	return act
+}
+
+// cutEarly tells the thread that a restart cut the wait of a reply: where it belongs was not known yet.
+func (b *Bot) cutEarly(id string, p Place) {
+	if b.out[p.Chat] == nil { // as in cutTurn
+		return
+	}
+	if b.told(p, Text{Body: cutEarlyText}) {
+		b.Store.EndTurn(b.work, id)
+	}
+}
+
+const cutEarlyText = "⚠️ I was restarted, and a message here did not reach the agent. Say it again."
