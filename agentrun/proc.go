@@ -117,7 +117,7 @@ func (k kin) of(all map[int]proc) []proc {
 		if pid == self || pid == k.root.pid {
 			continue
 		}
-		in[pid] = k.root.pid != 0 && p.ppid == k.root.pid || k.mark != "" && marked(pid, k.mark) || k.stray(p, all[p.ppid], adopters)
+		in[pid] = k.claims(p) || k.stray(p, all[p.ppid], adopters)
 	}
 	for grown := true; grown; {
 		grown = false
@@ -135,6 +135,14 @@ func (k kin) of(all map[int]proc) []proc {
 	}
 	slices.SortFunc(out, func(a, b proc) int { return a.pid - b.pid })
 	return out
+}
+
+// claims says whether p tells by itself that it belongs to k. Once the CLI has died its children are ours.
+func (k kin) claims(p proc) bool {
+	if k.root.pid == 0 && p.orphan() || k.root.pid != 0 && p.ppid == k.root.pid {
+		return true
+	}
+	return k.mark != "" && marked(p.pid, k.mark)
 }
 
 // Owns says whether a process is of the session's CLI or descends from it. A process cannot leave that family, and cannot
@@ -245,7 +253,7 @@ func (t *tally) sweep(k kin) int {
 func (t *tally) hunt(ctx context.Context, k kin) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for t.sweep(k) > 0 || t.err != nil {
+	for since := newest(); t.sweep(k)+t.chase(k, since) > 0 || t.err != nil; since = newest() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

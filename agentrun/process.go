@@ -102,10 +102,11 @@ func spawn(s spec) (*process, error) {
 		// The parent-death signal hangs on the thread that forks (prctl(2)), so the thread must live as long as the
 		// child. It is never unlocked, and ends with this goroutine.
 		runtime.LockOSThread()
-		err := cmd.Start()
+		err := bear(cmd)
 		started <- err
 		if err == nil {
 			p.exit = cmd.Wait()
+			bereave(cmd)
 		}
 		close(exited)
 	})

@@ -37,6 +37,9 @@ func becomeCLI(rules string, args []string) {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	if err == nil {
+		err = brand()
+	}
+	if err == nil {
 		_, err = enter(rules, true)
 	}
 	if err == nil {
