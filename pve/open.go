@@ -13,27 +13,34 @@ const lastAnswers = time.Second
 // OpenSession is client.NewSession that ends with the connection, which that one may not: when the connection ends while a channel
 // is being opened, the channel can get into the list of those that wait for an answer after all in it have been told, and
 // then waits for ever, whoever closes the client (openChannel and loop in mux.go of x/crypto/ssh v0.58; on a busy machine it met one
-// cut connection in some hundred). A VM that reboots is asked often at such moments. What waits then is left behind, since nothing can end it.
+// cut connection in some hundred). A VM that reboots is asked often at such moments. What waits then is left behind, since nothing
+// can end it. It is for clients that are closed soon: until then each call leaves a goroutine.
 func OpenSession(client *ssh.Client) (*ssh.Session, error) {
+	over := make(chan struct{})
+	go func() { _ = client.Wait(); close(over) }() // with the client, which the caller closes
+	return openSession(client, over)
+}
+
+// openSession is [OpenSession] for whoever knows already when the connection is over.
+func openSession(client *ssh.Client, over <-chan struct{}) (*ssh.Session, error) {
 	type answer struct {
 		session *ssh.Session
 		err     error
 	}
-	opened, over := make(chan answer, 1), make(chan error, 1)
+	opened := make(chan answer, 1)
 	go func() {
 		session, err := client.NewSession()
 		opened <- answer{session, err}
 	}()
-	go func() { over <- client.Wait() }() // with the client, which the caller closes
 	select {
 	case a := <-opened:
 		return a.session, a.err
-	case end := <-over:
+	case <-over:
 		select {
 		case a := <-opened:
 			return a.session, a.err
 		case <-time.After(lastAnswers):
-			return nil, errors.Join(errors.New("the connection ended while a channel was opened"), end)
+			return nil, errors.Join(errors.New("the connection ended while a channel was opened"), client.Wait())
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +51,23 @@ func TestAConnectionThatEndsLeavesNobodyWaiting(t *testing.T) {
 		}
 		_ = client.Close()
 	}
+}
+
+// The link to the host is held for weeks, and asked each time that somebody opens a page.
+func TestAWarmLinkDoesNotGrow(t *testing.T) { // not beside others, whose goroutines it would count
+	s := newScene(t, wellDone)
+	ask := func() {
+		if _, err := s.Run(t.Context(), pve.Status, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	before := runtime.NumGoroutine()
+	const times = 20
+	for range times {
+		ask()
+	}
+	await(t, "the end of what was begun for one answer", func() bool { return runtime.NumGoroutine() < before+times/2 })
 }
 
 // cutHost is a client of a host that opens every channel until it is rebooted.

@@ -86,7 +86,7 @@ func newSession(l *link, v Verb) *session {
 
 // run opens a channel, waits for the go-ahead, and follows the command to its end.
 func (s *session) run(client *ssh.Client, command string) {
-	channel, err := OpenSession(client)
+	channel, err := openSession(client, s.link.gone)
 	s.opened <- err
 	if err != nil {
 		return
