@@ -61,6 +61,9 @@ func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answ
 	switch {
 	case stopped != nil:
 		state, answer.Body = stopText(<-stopped, stopper, took)
+		if err == nil && !r.Failed && strings.TrimSpace(r.Text) != "" { // it had ended by itself, and is taken off the page
+			answer.Body += "\nIt had just answered:\n\n" + agentMark(r.Text)
+		}
 	case errors.Is(err, errRestart):
 		state = "⚠️ Cut after " + clock(took) + ": I am shutting down"
 		answer.Body = restartText(doing)

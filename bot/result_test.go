@@ -150,3 +150,19 @@ func TestAModelIsSaidToAnswerAgainOnlyWhereItDid(t *testing.T) {
 	}
 	i.phone.says(t, "☑ The model did not answer for a while", 1)
 }
+
+// A stop that comes while the answer is on its way takes nothing away: the page gives the answer up for a message of its own.
+func TestAnAnswerThatCameBeforeTheStopIsSaid(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	turn, _ := i.turnAt(Message{Place: thread, From: operator})
+	turn.view.add(agentrun.Text{ID: "1", Text: "The disk is full."}, time.Now())
+	turn.live = i.out["phone"].show(i.work, thread, 0, turn.draw, nil)
+	turn.stopper, turn.stopped = "Anna", make(chan agentrun.Stopped, 1)
+	turn.stopped <- agentrun.Stopped{}
+	i.finish(turn, agentrun.Result{Text: "The disk is full."}, nil)
+	said := i.shows("⏹ The agent was stopped by Anna")
+	if !strings.Contains(said.Body, "\n\n🤖 The disk is full.") {
+		t.Errorf("the answer is lost:\n%s", i.phone)
+	}
+}
