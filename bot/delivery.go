@@ -84,10 +84,7 @@ func (d *delivery) postWhile(ctx, wanted context.Context, due time.Duration, p P
 	err := d.try(ctx, wanted, "post", l, ticket, post)
 	if errors.Is(err, errRefused) {
 		d.log.ErrorContext(ctx, "the chat refuses a message, a short one takes its place", "place", p.String(), "bytes", len(t.Body), "files", len(t.Files))
-		t = Text{
-			Body:    cut(firstLine(t.Body), 110) + "\n(The chat refused the whole of this message; the log has more.)",
-			Choices: t.Choices, Only: t.Only, Key: uuid.NewString(),
-		}
+		t = shortened(t)
 		err = d.try(ctx, ctx, "post", l, ticket, post)
 	}
 	return id, err
@@ -132,18 +129,32 @@ func (d *delivery) home(ctx context.Context, person string, t Text) error {
 // errRefused is a message that the chat does not take while it takes others. It must not hold up what is behind it.
 var errRefused = errors.New("the chat takes other messages, but not this one")
 
+// shortened is what takes the place of a message that is refused: its state and its buttons.
+func shortened(t Text) Text {
+	return Text{
+		Body:    cut(firstLine(t.Body), 110) + "\n(The chat refused the whole of this message; the log has more.)",
+		Choices: t.Choices, Only: t.Only, Key: uuid.NewString(),
+	}
+}
+
 // settle edits a message for certain, before all progress: a button that must go, a state that must be true.
 func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error {
 	t = d.clean(t)
 	ticket := d.edits.join(id, overdue)
 	defer d.edits.leave(ticket)
-	return d.try(ctx, ctx, "edit", &d.edits, ticket, func(ctx context.Context) error { return d.chat.Edit(ctx, p, id, t) })
+	edit := func(ctx context.Context) error { return d.chat.Edit(ctx, p, id, t) }
+	err := d.try(ctx, ctx, "edit", &d.edits, ticket, edit)
+	if errors.Is(err, errRefused) {
+		d.log.ErrorContext(ctx, "the chat refuses an edit, a short one takes its place", "place", p.String(), "bytes", len(t.Body))
+		t = shortened(t)
+		err = d.try(ctx, ctx, "edit", &d.edits, ticket, edit)
+	}
+	return err
 }
 
 // try runs send until it succeeds, trying cannot help, or ctx ends, or wanted before the first try. Each try waits for its
-// slot. That the chat is busy is
-// no refusal, and only calls of the same kind prove that it takes others: a channel where nobody may post
-// (restricted_action) still takes edits.
+// slot. That the chat is busy is no refusal, and only calls of the same kind prove that it takes others: a channel where
+// nobody may post (restricted_action) still takes edits.
 func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *ticket, send func(context.Context) error) error {
 	before := l.took.Load()
 	for refused := 0; ; {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,11 @@ func (s *service) Post(_ context.Context, _ Place, t Text) (string, error) {
 func (s *service) Edit(_ context.Context, _ Place, id string, t Text) error {
 	if err := s.call("edit", id); err != nil {
 		return err
+	}
+	if s.refuseText != nil {
+		if err := s.refuseText(t.Body); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,6 +283,50 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 			t.Errorf("the thread is %q, want %q", thread, want)
 		}
 	})
+}
+
+// The page of a turn that the chat does not take, and a thread that takes no page any more, must not keep the answer back.
+func TestALastStateThatTheChatRefusesDoesNotHoldUpTheAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		refused string // a word that the chat refuses
+		want    string
+	}{
+		"its text":   {"poison", "☑ Ended\n(The chat refused the whole of this message; the log has more.)"},
+		"everything": {"☑", "⏳ Working"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &service{}
+				d := delivers(s)
+				s.refuseText = func(body string) error {
+					if strings.Contains(body, c.refused) {
+						return errors.New("invalid_blocks")
+					}
+					return nil
+				}
+				var body atomic.Value
+				body.Store("⏳ Working")
+				l := d.show(t.Context(), place("a"), 0, func() []Text { return []Text{{Body: body.Load().(string)}} }, nil)
+				passes(time.Second)
+				body.Store("☑ Ended\n\nwith poison in it")
+				closed := make(chan struct{})
+				go func() { l.close(); close(closed) }()
+				other, _ := d.post(t.Context(), place("b"), Text{Body: "another thread"})
+				for i := range 120 { // goes on
+					_ = d.settle(t.Context(), place("b"), other, Text{Body: fmt.Sprint(i)})
+					passes(time.Second)
+				}
+				select {
+				case <-closed:
+				default:
+					t.Fatal("the answer waits behind a page that the chat refuses")
+				}
+				if s.thread[0] != c.want {
+					t.Errorf("the page is %q, want %q", s.thread[0], c.want)
+				}
+			})
+		})
+	}
 }
 
 func TestAResultWaitsWhileOnlyEditsAreTaken(t *testing.T) {

@@ -89,7 +89,7 @@ func (l *live) follow(ctx context.Context) {
 			}
 		case <-l.dirty:
 		}
-		some, err := l.bring(ctx, l.open, dueNow)
+		some, err := l.bring(ctx)
 		switch {
 		case err == nil:
 			failed = 0
@@ -109,43 +109,44 @@ func (l *live) follow(ctx context.Context) {
 	}
 }
 
-// finish writes what is left until all pages are in the chat.
+// finish writes what is left until all pages are in the chat, or what it takes of them.
 func (l *live) finish(ctx context.Context) {
-	for failed := 0; ; {
-		some, err := l.bring(ctx, ctx, overdue)
-		switch {
-		case err == nil && !some:
-			return
-		case err == nil:
-			failed = 0
-		case final(err):
+	for i, t := l.next(); i >= 0; i, t = l.next() {
+		if err := l.settle(ctx, i, t); err != nil {
 			l.d.log.ErrorContext(ctx, "the last state of a live message is not in the chat", "err", err)
 			return
-		default:
-			if sleep(ctx, l.d.pause(&l.d.edits, err, failed)) != nil {
-				return
-			}
-			failed++
 		}
 	}
 }
 
-// bring writes the first page that is not in the chat as drawn, if there is one. It waits for its slot only while wait
-// lasts; an edit then shows the newest text.
-func (l *live) bring(ctx, wait context.Context, due time.Duration) (some bool, err error) {
+// settle writes page i for certain; the result waits behind it.
+func (l *live) settle(ctx context.Context, i int, t Text) error {
+	if i >= len(l.shown) {
+		return l.post(ctx, ctx, dueNow, i, t)
+	}
+	err := l.d.settle(ctx, l.place, l.shown[i].id, t)
+	if gone(err) {
+		return l.post(ctx, ctx, dueNow, i, t)
+	}
+	if err == nil {
+		l.shown[i].text = t
+	}
+	return err
+}
+
+// bring writes the first page that is not in the chat as drawn, if there is one. It waits for its slot only until close; an
+// edit then shows the newest text.
+func (l *live) bring(ctx context.Context) (some bool, err error) {
 	i, t := l.next()
 	if i < 0 {
 		return false, nil
 	}
 	if i >= len(l.shown) {
-		if due == overdue { // the result waits behind it
-			return true, l.post(ctx, wait, dueNow, i, t)
-		}
-		return true, l.post(ctx, wait, dueSoon, i, t)
+		return true, l.post(ctx, l.open, dueSoon, i, t)
 	}
-	ticket := l.d.edits.join(l, due)
+	ticket := l.d.edits.join(l, dueNow)
 	defer l.d.edits.leave(ticket)
-	if err := l.d.edits.slot(wait, ticket); err != nil {
+	if err := l.d.edits.slot(l.open, ticket); err != nil {
 		return true, err
 	}
 	if i, t = l.next(); i < 0 {
