@@ -66,7 +66,7 @@ func (l *Lab) inGuest(ctx context.Context, command string) error {
 	defer func() { _ = client.Close() }()
 	release := context.AfterFunc(ctx, func() { _ = client.Close() })
 	defer release()
-	session, err := client.NewSession()
+	session, err := pve.OpenSession(client)
 	if err != nil {
 		return err
 	}
