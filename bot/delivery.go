@@ -153,10 +153,11 @@ func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error
 }
 
 // try runs send until it succeeds, trying cannot help, or ctx ends, or wanted before the first try. Each try waits for its
-// slot. That the chat is busy is no refusal, and only calls of the same kind prove that it takes others: a channel where
-// nobody may post (restricted_action) still takes edits.
+// slot. That the chat is busy is no refusal, and only calls of the same kind that it takes meanwhile prove that it takes
+// others: a channel where nobody may post (restricted_action) still takes edits, and one that took some a moment ago may be
+// down.
 func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *ticket, send func(context.Context) error) error {
-	before := l.took.Load()
+	before := int64(0)
 	for refused := 0; ; {
 		if err := l.slot(wanted, t); err != nil {
 			return err
@@ -169,6 +170,9 @@ func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *tic
 		pause := d.pause(l, err, refused)
 		if _, busy := errors.AsType[*Busy](err); !busy {
 			refused++
+		}
+		if refused <= 4 { // some 4 s, in which what was under way comes to its end
+			before = l.took.Load()
 		}
 		if refused > 7 && l.took.Load() > before { // some 20 s
 			return errors.Join(errRefused, err)

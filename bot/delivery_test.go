@@ -366,6 +366,31 @@ func TestAResultWaitsWhileOnlyEditsAreTaken(t *testing.T) {
 	}
 }
 
+// What the chat took while a message waited for its turn does not prove that it refuses that one: it may be down since.
+func TestAChatThatIsDownRefusesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		d := delivers(s)
+		began := time.Now()
+		s.refuse = func(int, string) error {
+			if at := time.Since(began); 3500*time.Millisecond < at && at < time.Minute {
+				return errors.New("502 bad gateway")
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		for range 4 { // a second between two posts
+			wg.Go(func() { _, _ = d.post(t.Context(), place("b"), Text{Body: "-"}) })
+			synctest.Wait()
+		}
+		wg.Go(func() { _, _ = d.post(t.Context(), place("a"), Text{Body: "a result\nand all that is behind it"}) })
+		wg.Wait()
+		if !slices.Contains(s.thread, "a result\nand all that is behind it") {
+			t.Errorf("the chat shows %q", s.thread)
+		}
+	})
+}
+
 func TestABusyChatRefusesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
