@@ -72,7 +72,8 @@ const (
 // Bot serves one VM in one channel of each chat. Its exported methods may be called from many goroutines.
 type Bot struct {
 	Options
-	out map[string]*delivery
+	out   map[string]*delivery
+	looks chan struct{} // holds a token while an agent looks at the host: the gate lets three look at once, and people come first
 
 	mu      sync.Mutex // guards what follows
 	closing bool
@@ -109,7 +110,7 @@ func New(o Options) *Bot {
 		o.Turning = func(string, bool) {}
 	}
 	b := &Bot{
-		Options: o, out: map[string]*delivery{}, turns: map[Place]*turn{}, adopted: map[Place]bool{}, waiting: map[Place][]*early{}, pending: map[string]*pending{},
+		Options: o, out: map[string]*delivery{}, looks: make(chan struct{}, 1), turns: map[Place]*turn{}, adopted: map[Place]bool{}, waiting: map[Place][]*early{}, pending: map[string]*pending{},
 		refused: map[auth.Person]refusals{}, kept: map[Place]*absence{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {

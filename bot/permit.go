@@ -122,7 +122,7 @@ func (b *Bot) asked(p Place, v pve.Verb) bool {
 
 // Relay is what `ssh pve VERB` of a session may do: the same path, lock and record as a button.
 func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Step)) (pve.Report, error) {
-	return func(_ context.Context, v pve.Verb, step func(pve.Step)) (pve.Report, error) {
+	return func(ctx context.Context, v pve.Verb, step func(pve.Step)) (pve.Report, error) {
 		if !b.admit() {
 			return refusal(v, "bgbot is restarting; nothing was done.")
 		}
@@ -135,6 +135,16 @@ func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Ste
 		if no != "" {
 			b.record(b.work, t.place, t.who, "relay", string(v), "denied", no)
 			return refusal(v, no)
+		}
+		if !v.Changes() {
+			select {
+			case b.looks <- struct{}{}:
+				defer func() { <-b.looks }()
+			case <-ctx.Done():
+				return refusal(v, "Nobody waited for its turn to look; nothing was asked of the host.")
+			case <-t.over.Done():
+				return refusal(v, "The turn is ending; nothing was asked of the host.")
+			}
 		}
 		o := operation{verb: v, place: t.place, asked: t.who.String(), name: "the agent for " + t.name, agent: true}
 		if by != (auth.Person{}) {
