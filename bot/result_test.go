@@ -155,7 +155,7 @@ func TestAModelIsSaidToAnswerAgainOnlyWhereItDid(t *testing.T) {
 func TestAnAnswerThatCameBeforeTheStopIsSaid(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)
-	turn, _ := i.turnAt(Message{Place: thread, From: operator})
+	turn := i.turnAt(Message{Place: thread, From: operator}).turn
 	turn.view.add(agentrun.Text{ID: "1", Text: "The disk is full."}, time.Now())
 	turn.live = i.out["phone"].show(i.work, thread, 0, turn.draw, nil)
 	turn.stopper, turn.stopped = "Anna", make(chan agentrun.Stopped, 1)
