@@ -87,6 +87,10 @@ func (d *delivery) postWhile(ctx, wanted context.Context, due time.Duration, p P
 		t = shortened(t)
 		err = d.try(ctx, ctx, "post", l, ticket, post)
 	}
+	if errors.Is(err, errRefused) && len(t.Files) > 0 { // perhaps for their sake
+		t.Files, t.Key = nil, uuid.NewString()
+		err = d.try(ctx, ctx, "post", l, ticket, post)
+	}
 	return id, err
 }
 
@@ -129,12 +133,11 @@ func (d *delivery) home(ctx context.Context, person string, t Text) error {
 // errRefused is a message that the chat does not take while it takes others. It must not hold up what is behind it.
 var errRefused = errors.New("the chat takes other messages, but not this one")
 
-// shortened is what takes the place of a message that is refused: its state and its buttons.
+// shortened is what takes the place of a message that is refused: its state, its buttons, and its files, which may be the
+// evidence.
 func shortened(t Text) Text {
-	return Text{
-		Body:    cut(firstLine(t.Body), 110) + "\n(The chat refused the whole of this message; the log has more.)",
-		Choices: t.Choices, Only: t.Only, Key: uuid.NewString(),
-	}
+	t.Body, t.Key = cut(firstLine(t.Body), 110)+"\n(The chat refused the whole of this message; the log has more.)", uuid.NewString()
+	return t
 }
 
 // settle edits a message for certain, before all progress: a button that must go, a state that must be true.

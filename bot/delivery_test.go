@@ -285,6 +285,59 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 	})
 }
 
+// filed counts the files that are in the chat.
+type filed struct {
+	*service
+	count int
+	bad   bool // files are refused
+}
+
+func (f *filed) Post(ctx context.Context, p Place, t Text) (string, error) {
+	if f.bad && len(t.Files) > 0 {
+		return "", errors.New("invalid_file")
+	}
+	id, err := f.service.Post(ctx, p, t)
+	if err == nil {
+		f.count += len(t.Files)
+	}
+	return id, err
+}
+
+// The evidence is not refused with the words beside it, nor the words with the evidence.
+func TestTheFilesOfAMessageThatIsRefusedAreKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		bad   bool
+		count int
+	}{"the words are refused": {false, 1}, "the files are refused": {true, 0}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &filed{service: &service{limits: SlowLimits}, bad: c.bad}
+				s.refuseText = func(body string) error {
+					if strings.Contains(body, "poison") {
+						return errors.New("invalid_blocks")
+					}
+					return nil
+				}
+				d := newDelivery(s, func(s string) string { return s }, slog.New(slog.DiscardHandler))
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					if _, err := d.post(t.Context(), place("a"), Text{Body: "a result\nwith poison in it", Files: []File{{Name: "forensics.txt", Data: []byte("x")}}}); err != nil {
+						t.Error(err)
+					}
+				})
+				for range 120 { // other threads go on
+					_, _ = d.post(t.Context(), place("b"), Text{Body: "-"})
+					passes(time.Second)
+				}
+				wg.Wait()
+				if !slices.Contains(s.thread, "a result\n(The chat refused the whole of this message; the log has more.)") || s.count != c.count {
+					t.Errorf("%d files and %q", s.count, s.thread[:3])
+				}
+			})
+		})
+	}
+}
+
 // The page of a turn that the chat does not take, and a thread that takes no page any more, must not keep the answer back.
 func TestALastStateThatTheChatRefusesDoesNotHoldUpTheAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
