@@ -121,7 +121,7 @@ func TestACLIThatDoesNotDieIsReportedAndNotWaitedFor(t *testing.T) {
 	defer cancel()
 	sentence(t, r.Close(ctx), fmt.Sprintf("Processes of the agent were killed and do not die: pids [%d]. "+
 		"They hang in the kernel, likely on a disk; look at the machine where bgbot runs.", pid))
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 10*time.Second { // and not until its context ends
 		t.Errorf("Close took %s", took)
 	}
 	select {

@@ -45,7 +45,7 @@ func TestASuccessorComesBeforeTheOldSocketGoes(t *testing.T) {
 func TestASocketIsReplacedBeforeItsAnnouncedEnd(t *testing.T) {
 	t.Parallel()
 	o := briskly()
-	o.SocketLife, o.WarnAhead = 4*time.Second, time.Millisecond
+	o.SocketLife, o.WarnAhead = 10*time.Second, time.Millisecond // the last tenth of it is what a busy machine may need
 	r := newRig(t, o, quick).open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patientTest)
 	defer cancel()
@@ -53,8 +53,8 @@ func TestASocketIsReplacedBeforeItsAnnouncedEnd(t *testing.T) {
 	if err := r.AwaitSockets(ctx, 2, 1); err != nil {
 		t.Fatalf("no second socket beside the first: %v", err)
 	}
-	if took := time.Since(began); took < 3*time.Second || took > 3990*time.Millisecond {
-		t.Errorf("a socket with 4 s to live was replaced after %s", took)
+	if took := time.Since(began); took < 8*time.Second || took > 9990*time.Millisecond {
+		t.Errorf("a socket with 10 s to live was replaced after %s", took)
 	}
 	if len(r.gaps) != 1 {
 		t.Errorf("gaps: %v", r.gaps)
@@ -178,7 +178,7 @@ func TestASlackThatComesBackIsMetSoon(t *testing.T) {
 			mend()
 			began := time.Now()
 			r.until(t, "it is connected", func() bool { return len(r.gaps) > 0 })
-			if took := time.Since(began); took > time.Second {
+			if took := time.Since(began); took > 10*time.Second { // the longest pause is an hour
 				t.Errorf("connected %s after Slack was back", took)
 			}
 		})
