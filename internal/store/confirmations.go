@@ -212,11 +212,14 @@ func (s *Store) OpenConfirmations(_ context.Context, now time.Time) []Confirmati
 }
 
 func (s *Store) loadConfirmations() error {
-	rows, err := list(s.work, s.db, scanConfirmation, selectConfirmations+`where outcome = ''
-or nonce in (select nonce from confirmations order by made desc limit ?) order by made`, confirmationsHeld/2)
+	open, err := list(s.work, s.db, scanConfirmation, selectConfirmations+`where outcome = ''`)
+	if err != nil {
+		return err
+	}
+	last, err := list(s.work, s.db, scanConfirmation, selectConfirmations+`order by made desc limit ?`, confirmationsHeld/2)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range rows {
+	for _, c := range slices.Backward(slices.Concat(open, last)) { // the newest count as used last
 		s.confirmations.learn(c.Nonce, c)
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 func (s *Store) load() error {
 	for _, part := range []func() error{
 		s.loadMessages, s.loadThreads, s.loadTurns, s.loadConfirmations, s.loadOperations, s.loadCursors, s.loadHostKeys,
+		s.loadRefusals, // last: it adds, so it must not be done again
 	} {
 		if err := part(); err != nil {
 			return err
@@ -42,6 +43,9 @@ func (s *Store) rewrite() {
 	}
 	for _, k := range s.hostKeys {
 		s.enqueue(hostKeyWrite(k))
+	}
+	for _, r := range s.refusals.values() {
+		s.enqueue(refusalWrite(r))
 	}
 }
 

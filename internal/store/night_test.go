@@ -112,6 +112,9 @@ func (n night) during() {
 	step("record", nil, nil)
 	last := s.Entries(ctx, 1)
 	step("entries", []any{len(last), last[0].Text}, []any{1, "during"})
+	step("refuse", s.Refuse(ctx, "stranger", no("talk", 1)), false)
+	step("refuse it again", s.Refuse(ctx, "stranger", no("talk", 1)), true)
+	step("refusals", s.Refusals(ctx, 9)[0].Count, 1)
 }
 
 // after is a restart when the disk works again: all is there, in order, once.
@@ -132,7 +135,8 @@ func (n night) after() {
 	same(t, "made and used in trouble", s.UseConfirmation(ctx, "n3", "slack:U1", Confirmed, at(1)), ErrUsed)
 	same(t, "operations", s.Operations(ctx, 9), []Operation{{ID: "o2", Verb: "status", Began: at(1)}, {ID: "o1", Verb: "cycle", Began: at(0), Ended: at(1)}})
 	same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "2")
-	same(t, "records", texts(t, s, `where text not like 'filler%' order by seq`), []string{"before", "during"})
+	same(t, "records", texts(t, s, `where text not like 'filler%' order by seq`), []string{"before", "during", "talk 1"})
+	same(t, "refusals", s.Refusals(ctx, 9)[0].Count, 1)
 }
 
 // texts are those of the records on disk.

@@ -16,7 +16,7 @@ import (
 )
 
 // directly opens the file past the store.
-func directly(t *testing.T, path string) *sql.DB {
+func directly(t testing.TB, path string) *sql.DB {
 	t.Helper()
 	name := url.URL{Scheme: "file", Path: path, RawQuery: "_pragma=busy_timeout(5000)"}
 	db, err := sql.Open("sqlite", name.String())
@@ -222,7 +222,7 @@ func TestAStoreOfANewerBgbotIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Close()
-	want := "store.url: " + s.path + " was written by a newer bgbot (schema 99, this one knows 3); start the newer one, or choose another path."
+	want := "store.url: " + s.path + " was written by a newer bgbot (schema 99, this one knows 4); start the newer one, or choose another path."
 	same(t, "sentence", refusal(t, addressOf(s.path)), want)
 	same(t, "again", refusal(t, addressOf(s.path)), want) // the lock was freed
 }

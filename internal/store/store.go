@@ -89,6 +89,7 @@ type Store struct {
 	operations    recent[string, Operation]
 	cursors       recent[cursorKey, string]
 	hostKeys      map[int]HostKey // by VM
+	refusals      recent[refusalKey, Refusal]
 }
 
 // How many rows are held in memory; what is open or not yet written is held beyond that. Measured: with all these
@@ -99,6 +100,7 @@ const (
 	confirmationsHeld = 256
 	operationsHeld    = 64
 	cursorsHeld       = 512
+	refusalsHeld      = 64
 )
 
 // How long a confirmation is held after its time: one that expired unmarked as if it were open, so that it can be marked,
@@ -144,6 +146,9 @@ func newStore(path string, log *slog.Logger) *Store {
 		return o.Ended.IsZero() || s.queue.has(operationKey(k))
 	})
 	s.cursors = newRecent[cursorKey, string](cursorsHeld, func(k cursorKey, _ string) bool { return s.queue.has(k) })
+	s.refusals = newRecent[refusalKey, Refusal](refusalsHeld, func(k refusalKey, _ Refusal) bool {
+		return k.day >= yesterday() || s.queue.has(k)
+	})
 	return s
 }
 

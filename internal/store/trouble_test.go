@@ -57,6 +57,18 @@ func smallDisk(t *testing.T, size string) string {
 	return disk
 }
 
+// remount makes a small disk read-only, or mends it.
+func remount(t *testing.T, disk string, readOnly bool) {
+	t.Helper()
+	flags := uintptr(syscall.MS_REMOUNT)
+	if readOnly {
+		flags |= syscall.MS_RDONLY
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", flags, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAFullDiskHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "1m")
@@ -100,13 +112,7 @@ func TestABotStartsOnADiskThatTurnedReadOnly(t *testing.T) {
 	n := night{t, mustOpen(t, addressOf(disk+"/bgbot.db"))}
 	n.before()
 	mustClose(t, n.s)
-	remount := func(flags uintptr) {
-		t.Helper()
-		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT|flags, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
-	remount(syscall.MS_RDONLY)
+	remount(t, disk, true)
 	s := mustOpen(t, addressOf(disk+"/bgbot.db"))
 	if !failing("the disk is read-only").MatchString(s.Trouble()) {
 		t.Errorf("trouble: %q", s.Trouble())
@@ -118,7 +124,7 @@ func TestABotStartsOnADiskThatTurnedReadOnly(t *testing.T) {
 	same(t, "and its code", err, ErrUnread)
 	s.SaveThread(ctx, Thread{Place: here, Session: "newer", Touched: at(1)})
 	s.EndTurn(ctx, "cut")
-	remount(0)
+	remount(t, disk, false)
 	written(t, s)
 	for range 2 { // healed; restarted
 		same(t, "seen", []bool{s.Seen(ctx, "slack", "before", time.Now()), s.Seen(ctx, "slack", "during", time.Now())}, []bool{true, true})
@@ -157,7 +163,7 @@ func TestAHangingDiskHoldsNobodyUp(t *testing.T) {
 	if !slow.MatchString(n.s.Trouble()) {
 		t.Errorf("trouble: %q", n.s.Trouble())
 	}
-	same(t, "what waits for the disk has no number yet", n.s.Entries(t.Context(), 1), []Entry{{At: at(1), Text: "during"}})
+	same(t, "what waits for the disk has no number yet", n.s.Entries(t.Context(), 2)[1], Entry{At: at(1), Text: "during"})
 	release()
 	n.after()
 }
@@ -235,6 +241,9 @@ func TestAFileThatVanishesIsWrittenAnewFromMemory(t *testing.T) {
 			release := hang(n.s)
 			n.s.BeginTurn(t.Context(), Turn{ID: "waits", Place: there, Began: at(1)})
 			n.s.AcceptHostKey(t.Context(), HostKey{VMID: 102, Key: "ssh-ed25519 BBBB", At: at(1)})
+			for id := range refusalsRecorded + 1 {
+				n.s.Refuse(t.Context(), fmt.Sprint(id), no("talk", id))
+			}
 			if err := vanish(n.s.path); err != nil {
 				t.Fatal(err)
 			}
@@ -253,7 +262,8 @@ func TestAFileThatVanishesIsWrittenAnewFromMemory(t *testing.T) {
 			same(t, "cursor", s.Cursor(ctx, "slack", "C1"), "1")
 			key, _ := s.HostKey(ctx, 102)
 			same(t, "host key", key.Key, "ssh-ed25519 BBBB")
-			same(t, "records", texts(t, s, "order by text"), []string{"after", "the file was moved or deleted while bgbot ran; this is a new one"})
+			same(t, "refused", s.Refusals(ctx, 9)[0].Count, refusalsRecorded+1)
+			same(t, "records", texts(t, s, "where act <> 'talk' order by text"), []string{"after", "the file was moved or deleted while bgbot ran; this is a new one"})
 		})
 	}
 }
