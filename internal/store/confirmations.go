@@ -113,7 +113,7 @@ func (s *Store) SetCard(ctx context.Context, nonce, card string) {
 	s.settled(ctx, w)
 }
 
-// Confirmation is the one with this nonce, used or not; they are kept for 30 days. Its error is [ErrUnknown] when there
+// Confirmation is the one with this nonce, used or not; they are kept for 400 days. Its error is [ErrUnknown] when there
 // is none, and [ErrUnread] when it could not find out. What is open, or was answered within the hour, it always knows.
 func (s *Store) Confirmation(ctx context.Context, nonce string) (Confirmation, error) {
 	s.mu.Lock()

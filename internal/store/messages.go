@@ -8,12 +8,6 @@ import (
 // messageKey is a message in its chat.
 type messageKey struct{ chat, id string }
 
-// How long a message is remembered, and how often the older ones are thrown away.
-const (
-	messagesKept = 30 * 24 * time.Hour
-	pruneEvery   = time.Hour
-)
-
 const insertMessage = `insert into messages (chat, id, at) values (?, ?, ?) on conflict do nothing`
 
 func messageWrite(k messageKey, at time.Time) *write {
@@ -21,7 +15,7 @@ func messageWrite(k messageKey, at time.Time) *write {
 }
 
 // Seen records that a message arrived and says whether it had before; of many callers at once exactly one hears false.
-// It remembers for 30 days from at (the zero time is now). While the disk fails, it knows the newest 4,096 messages and
+// It remembers for at least 30 days from at (the zero time is now). While the disk fails, it knows the newest 4,096 messages and
 // all since then.
 func (s *Store) Seen(ctx context.Context, chat, id string, at time.Time) bool {
 	if at.IsZero() {
@@ -49,22 +43,4 @@ func (s *Store) loadMessages() error {
 		s.messages.learn(k, struct{}{})
 	}
 	return err
-}
-
-// prune throws away what nobody will ask for any more.
-func (s *Store) prune() error {
-	if time.Since(s.pruned) < pruneEvery {
-		return nil
-	}
-	old := nanos(time.Now().Add(-messagesKept))
-	for _, query := range []string{
-		`delete from messages where at < ?`,
-		`delete from confirmations where made < ?`,
-	} {
-		if _, err := s.db.ExecContext(s.work, query, old); err != nil {
-			return err
-		}
-	}
-	s.pruned = time.Now()
-	return nil
 }

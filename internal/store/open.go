@@ -66,11 +66,13 @@ func Open(ctx context.Context, address string, log *slog.Logger) (*Store, error)
 			return nil, err
 		}
 	case <-ctx.Done():
+		close(s.tended) // it never began
 		return nil, errors.Join(context.Cause(ctx), s.Close())
 	case <-t.C:
 		close(s.alone)
 		s.late()
 	}
+	go s.tend() // ended by Close, which waits for it
 	return s, nil
 }
 

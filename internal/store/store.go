@@ -18,6 +18,9 @@
 //     is worse than losing history. A file that was not made by bgbot, or by a newer one, is refused and left alone.
 //   - A confirmation is used at most once in this process whatever the disk does; the disk has a say as well (a
 //     conditional write), for the time before this process and for a second replica later.
+//   - The file is bounded too: what is too old is thrown away in small steps when nobody writes (age.go), and SQLite puts new
+//     rows into the pages that this frees. So the file does not shrink, but it stops growing; to hand pages back to the disk
+//     (auto_vacuum) would move others about with each step, for nothing. Who is refused on and on is counted (refusals.go).
 //   - Memory is bounded: what is open or recent is held, older rows are looked up on disk when asked for. A confirmation
 //     that only the disk knows while it does not answer is [ErrUnread], never [ErrUnknown], and does nothing.
 //   - SQL statements are written so that PostgreSQL takes them too; another dialect is another URL scheme, another
@@ -59,6 +62,7 @@ type Store struct {
 	alone   chan struct{} // closed when Open waits no more
 	closing chan struct{}
 	ended   chan struct{} // closed when the writer has ended
+	tended  chan struct{} // and when nothing is thrown away any more
 
 	// The times below, and others in a test.
 	patience time.Duration
@@ -73,14 +77,14 @@ type Store struct {
 	bare    bool // the file lacks what memory holds: write all of it at the next opening
 	tries   int
 	retry   time.Time // zero unless failing
-	pruned  time.Time
-	mended  bool // the last healing wrote all of memory
+	mended  bool      // the last healing wrote all of memory
 
 	// mu guards all below.
 	mu            sync.Mutex
 	closed        bool
 	loaded        bool // memory has what is open or recent on disk
 	queue         queue
+	wrote         time.Time // when a write came last
 	health        health
 	messages      recent[messageKey, struct{}]
 	threads       recent[Place, Thread]
@@ -128,6 +132,8 @@ func newStore(path string, log *slog.Logger) *Store {
 		alone:   make(chan struct{}),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
+		tended:  make(chan struct{}),
+		wrote:   time.Now(),
 		queue:   queue{most: mostWaiting, latest: make(map[any]*write)},
 		health:  health{broken: make(chan struct{})},
 
@@ -177,6 +183,7 @@ func (s *Store) Close() error {
 		}
 	}
 	s.cancel()
+	<-s.tended
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.queue.size(); n > 0 {

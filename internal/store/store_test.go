@@ -277,21 +277,6 @@ insert into messages select 'slack', ? || printf('%06d', n), ? from many`, n, pr
 	}
 }
 
-func TestMessagesAreForgottenAfterThirtyDays(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	s := mustOpen(t, newAddress(t))
-	s.Seen(ctx, "slack", "ancient", time.Now().Add(-31*24*time.Hour))
-	s.Seen(ctx, "slack", "recent", time.Now().Add(-29*24*time.Hour))
-	s.Seen(ctx, "slack", "undated", time.Time{})
-	s = restart(t, s)
-	s.SetCursor(ctx, "slack", "x", "y") // the first write prunes
-	s = restart(t, s)
-	same(t, "seen", []bool{
-		s.Seen(ctx, "slack", "ancient", time.Now()), s.Seen(ctx, "slack", "recent", time.Now()), s.Seen(ctx, "slack", "undated", time.Now()),
-	}, []bool{false, true, true})
-}
-
 func TestAnyTextIsKeptByteForByte(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

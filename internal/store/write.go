@@ -14,6 +14,7 @@ func (s *Store) enqueue(w *write) *write {
 		close(w.done)
 		return w
 	}
+	s.wrote = time.Now()
 	w = s.queue.add(w)
 	s.poke()
 	return w
@@ -195,10 +196,6 @@ func (s *Store) flush() {
 		if idle {
 			break
 		}
-	}
-	if err := s.prune(); err != nil {
-		s.failed(err, false)
-		return
 	}
 	s.healed()
 }
