@@ -193,7 +193,7 @@ func (b *Bot) start(f func()) bool {
 	return true
 }
 
-// handle takes one message: may it still come in? seen before? recorded; allowed? then a goroutine acts on it. It
+// handle takes one message: may it still come in? allowed? seen before? recorded; then a goroutine acts on it. It
 // returns at once; nil means that the message is recorded and may be acknowledged.
 func (b *Bot) handle(ctx context.Context, m Message) error {
 	c := parse(m, b.Prompts)
@@ -217,14 +217,16 @@ func (b *Bot) handle(ctx context.Context, m Message) error {
 // received records a message and says what to do with it. What decides on order happens here, not in the goroutine: a
 // text reserves the turn of its place, so that a "stop" right behind it finds it.
 func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
-	if b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At) {
+	if c.kind != notice {
+		if err := b.Policy.Check(m.From, c.act()); err != nil {
+			return b.refuse(ctx, m, c, err) // who may not act could fill the store with what was seen
+		}
+	}
+	switch {
+	case b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At):
 		return func() {}
-	}
-	if c.kind == notice {
+	case c.kind == notice:
 		return func() { b.notice(m) }
-	}
-	if err := b.Policy.Check(m.From, c.act()); err != nil {
-		return b.refuse(ctx, m, c, err)
 	}
 	b.meets(m)
 	if m.Opens {
@@ -364,10 +366,14 @@ func (b *Bot) told(p Place, t Text) bool {
 
 // record keeps a decision or a command with who and when; it never blocks what it records.
 func (b *Bot) record(ctx context.Context, p Place, who auth.Person, act, subject, outcome, text string) {
-	b.Store.Record(ctx, store.Entry{
+	b.Store.Record(ctx, b.entry(p, who, act, subject, outcome, text))
+}
+
+func (b *Bot) entry(p Place, who auth.Person, act, subject, outcome, text string) store.Entry {
+	return store.Entry{
 		At: time.Now(), Actor: who.String(), Act: act, Chat: p.Chat, Channel: p.Channel, Thread: p.Thread,
 		Subject: subject, Outcome: outcome, Text: cut(b.safe(text), mostCommand),
-	})
+	}
 }
 
 // safe is foreign text without control bytes and without our secrets; it comes before any cutting and escaping, which

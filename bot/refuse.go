@@ -7,11 +7,11 @@ import (
 	"bgbot/auth"
 )
 
-// refuse tells somebody that they may not.
+// refuse tells somebody that they may not. It is recorded the first times and counted every time.
 func (b *Bot) refuse(ctx context.Context, m Message, c command, err error) (act func()) {
-	b.record(ctx, m.Place, m.From, string(c.act()), "", "refused", cut(m.Text+m.Click, 200))
+	e := b.entry(m.Place, m.From, string(c.act()), "", "refused", cut(b.safe(m.Text+m.Click), 200))
 	switch {
-	case !b.tells(m.From):
+	case b.Store.Refuse(ctx, m.ID, e), !b.tells(m.From):
 		return func() {}
 	case c.kind == home || m.onPage(): // and nothing of what the page shows to others
 		return func() { b.draw(m.From, Text{Body: "⛔ " + message(err)}) }
