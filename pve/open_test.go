@@ -63,7 +63,7 @@ func TestAWarmLinkDoesNotGrow(t *testing.T) { // not beside others, whose gorout
 	}
 	ask()
 	before := runtime.NumGoroutine()
-	const times = 20
+	const times = 12
 	for range times {
 		ask()
 	}
