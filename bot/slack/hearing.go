@@ -81,8 +81,8 @@ func (l *link) warn(connections int) {
 func (l *link) recount() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.foreign > 0 {
-		return // it is looked at again anyway
+	if l.foreign > 0 || l.doubts > 0 { // it is looked at again anyway; each look before that leaves a socket that counts for a while
+		return
 	}
 	select {
 	case l.again <- struct{}{}:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -249,6 +250,32 @@ func TestOurOwnLatestSocketIsNoOtherProgram(t *testing.T) {
 	r.until(t, "it is connected again", func() bool { return len(r.gaps) == 2 })
 	if len(r.alarms) != 0 {
 		t.Errorf("told: %q", r.alarms)
+	}
+}
+
+// Each count takes a new socket, and the old one may count for a while: whoever counts at each thing that another program
+// does, always has one of those.
+func TestAnotherProgramIsToldHoweverMuchItDoes(t *testing.T) {
+	t.Parallel()
+	timing := quick
+	timing.ghost = time.Second
+	r := newRig(t, briskly(), timing).open(t)
+	r.SetLink(slacktest.Link{Foreign: 1})
+	r.Disrupt(slacktest.Hangup) // which Slack may still count
+	r.until(t, "it is connected again", func() bool { return len(r.gaps) == 2 })
+	told := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for !closed(told) {
+			r.link.recount()
+			<-time.After(timing.ghost / 2)
+		}
+	})
+	r.until(t, "people are told", func() bool { return len(r.alarms) > 0 })
+	close(told)
+	busy.Wait()
+	if !strings.HasPrefix(r.alarms[0], "⚠️ Another program uses my Slack app token") {
+		t.Errorf("told: %s", r.alarms[0])
 	}
 }
 
