@@ -91,6 +91,8 @@ func explainAPI(status int, kind, text, model string) string {
 		return "The conversation is too large for the model's API (413)." + startAnew
 	case status == http.StatusBadRequest || kind == "invalid_request":
 		return "The model's API rejects the conversation (400): " + brief(text) + "." + startAnew
+	case kind == "rate_limit" && strings.HasPrefix(low, "you"): // of a subscription, whose limits last hours and days: "You've hit your limit · resets 4:02am (UTC)"
+		return "The model's account is at its limit (429): " + brief(text) + "."
 	case status == http.StatusTooManyRequests || kind == "rate_limit":
 		return "The model's API is at its rate limit (429): try again in some minutes."
 	case status == 529:

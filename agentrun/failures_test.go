@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,6 +62,21 @@ func TestEveryFailureOfTheModelIsASentence(t *testing.T) {
 	}
 	if got := answer(t, all(t, r.Start(t.Context(), prompt(s, script(step{"text": "well again"})), allow))); got != "well again" {
 		t.Errorf("after the failures: got %q", got)
+	}
+}
+
+// The limit of a subscription lasts for hours, or days. Whoever waits has to know until when.
+func TestALimitOfTheAccountSaysUntilWhen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config) { c.OAuthToken, c.APIKey = c.APIKey, nil })
+	limit := step{"status": 429, "message": "This request would exceed your account's rate limit.", "headers": map[string]string{
+		"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-representative-claim": "five_hour",
+		"anthropic-ratelimit-unified-reset": fmt.Sprint(time.Now().Add(4 * time.Hour).Unix()),
+	}}
+	res := first[Result](t, all(t, r.Start(t.Context(), prompt(newSession(), script(limit)), allow)))
+	want := regexp.MustCompile(`^The model's account is at its limit \(429\): You've hit your .*limit · resets .+ \(.+\)\. The verbs still work: type .vm status.\.$`)
+	if !res.Failed || !res.Model || !want.MatchString(res.Reason) {
+		t.Errorf("got %+v, want %s", res, want)
 	}
 }
 

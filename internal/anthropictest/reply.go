@@ -19,6 +19,9 @@ func reply(w http.ResponseWriter, r *http.Request, req Request, a Answer, id int
 	if a.RetryAfter != "" {
 		w.Header().Set("retry-after", a.RetryAfter)
 	}
+	for name, value := range a.Headers {
+		w.Header().Set(name, value)
+	}
 	switch {
 	case a.Status != 0:
 		kind := cmp.Or(a.ErrorType, errorType(a.Status))

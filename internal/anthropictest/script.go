@@ -29,13 +29,14 @@ type Answer struct {
 	Bash  []string  // one Bash tool call each, all in the same answer
 	Tools []ToolUse // other tool calls
 
-	Status     int           // an API error instead of an answer: 401, 429, 500, 529 …
-	ErrorType  string        // its type; a fitting one if empty
-	ErrorText  string        // its message
-	RetryAfter string        // header retry-after, verbatim
-	Times      int           // with Status or another fault: only the first Times tries of this step; 0 is always
-	Wait       time.Duration // before the headers
-	Pace       time.Duration // between two deltas of text
+	Status     int               // an API error instead of an answer: 401, 429, 500, 529 …
+	ErrorType  string            // its type; a fitting one if empty
+	ErrorText  string            // its message
+	RetryAfter string            // header retry-after, verbatim
+	Headers    map[string]string // more of them
+	Times      int               // with Status or another fault: only the first Times tries of this step; 0 is always
+	Wait       time.Duration     // before the headers
+	Pace       time.Duration     // between two deltas of text
 	Fault      Fault
 	StopReason string // end_turn or tool_use if empty
 	InTokens   int    // usage; 100 if 0
