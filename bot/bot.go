@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -275,25 +273,6 @@ func (b *Bot) notice(m Message) {
 	channel := Place{Chat: m.Place.Chat, Channel: m.Place.Channel}
 	b.record(b.work, channel, auth.Person{}, "notice", "", "told", m.Notice)
 	b.say(channel, Text{Body: m.Notice})
-}
-
-// meant is the code of the open card that a bare "yes" or "no" is about. It is not taken for an answer: it may have been
-// meant for something else, and a card wants its code.
-func (b *Bot) meant(m Message, c command) (code string) {
-	said := strings.ToLower(strings.Trim(c.arg, ".! "))
-	switch first, more, _ := strings.Cut(said, " "); {
-	case slices.Contains([]string{"yes", "y", "ok", "okay", "yep", "sure", "do it", "go", "no", "n", "nope", "don't"}, said):
-	case (first == "confirm" || first == "cancel") && !strings.Contains(more, " "): // a code that was misread or cut
-	case len(said) == 4 && codePattern.MatchString(said): // a code alone
-	default:
-		return ""
-	}
-	for _, open := range b.Store.OpenConfirmations(b.work, time.Now()) {
-		if c.kind == talk && open.Place == store.Place(m.Place) {
-			code = open.Code
-		}
-	}
-	return code
 }
 
 // act does what a permitted message asks for. The paths without a model come first and share nothing with it.

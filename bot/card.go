@@ -3,7 +3,10 @@ package bot
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
+	"unicode"
 
 	"bgbot/auth"
 	"bgbot/internal/store"
@@ -80,10 +83,55 @@ func again(v pve.Verb) string {
 	return "vm " + string(v)
 }
 
+// meant is the code of the open card that a bare "yes", or a text around that code, is about. It is not taken for an answer: it
+// may have been meant for something else, and a card wants its code behind one of two words.
+func (b *Bot) meant(m Message, c command) (code string) {
+	if c.kind != talk {
+		return ""
+	}
+	words := strings.FieldsFunc(strings.ToLower(c.arg), func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",.:!`", r) })
+	for _, open := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		named := len(words) <= 4 && slices.Contains(words, strings.ToLower(open.Code))
+		if open.Place == store.Place(m.Place) && (named || bareAnswer(words)) {
+			code = open.Code
+		}
+	}
+	return code
+}
+
+// bareAnswer says that the words are a yes or a no and nothing else.
+func bareAnswer(words []string) bool {
+	said := strings.Join(words, " ")
+	switch {
+	case slices.Contains([]string{
+		"yes", "y", "ok", "okay", "yep", "sure", "yes please", "do it", "please do", "go", "go ahead", "approve", "approved", "confirmed",
+		"no", "n", "nope", "don't", "no thanks",
+	}, said):
+		return true
+	case len(words) == 1 && strings.HasPrefix(said, "👍"), len(words) == 1 && strings.HasPrefix(said, "👎"):
+		return true
+	case said == "+1", said == "-1", strings.HasPrefix(said, "+1 skin-tone"), strings.HasPrefix(said, "-1 skin-tone"): // Slack's words for them
+		return true
+	case len(words) > 0 && (words[0] == "confirm" || words[0] == "cancel"): // a code that was misread or cut
+		return len(words) <= 2
+	default: // a code alone
+		return len(said) == 4 && codePattern.MatchString(said)
+	}
+}
+
 // closeAnswered closes a card again that was answered while it was being written.
 func (b *Bot) closeAnswered(c store.Confirmation) {
 	if now, err := b.Store.Confirmation(b.work, c.Nonce); err == nil && now.Outcome != "" {
-		b.closeCard(c.Nonce, "☑ "+b.title(pve.Verb(c.Verb))+": "+now.Outcome+".")
+		end := b.title(pve.Verb(c.Verb)) + ": " + now.Outcome + "."
+		switch now.Outcome {
+		case store.Confirmed:
+			end = "☑ " + end
+		case store.Expired:
+			end = "⌛ " + end + " Nothing was done."
+		default: // also a card that a newer one replaced
+			end = "✖ " + end + " Nothing was done."
+		}
+		b.closeCard(c.Nonce, end)
 	}
 }
 

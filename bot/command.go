@@ -74,7 +74,7 @@ func parse(m Message, prompts []Prompt) command {
 		return command{kind: nothing}
 	}
 	switch first := strings.TrimPrefix(words[0], "/"); {
-	case first == "stop" && len(words) == 1:
+	case first == "stop" && len(words) == 1, saysStop(words):
 		return command{kind: stop}
 	case (first == "help" || first == "?") && len(words) == 1:
 		return command{kind: help}
@@ -110,6 +110,22 @@ var (
 	modelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/@\[\]-]{0,100}$`)
 )
 
+// saysStop takes what people in a hurry put around the word: "stop it now", "please stop". Any other word makes it a text
+// for the agent, such as "stop nginx".
+func saysStop(words []string) bool {
+	stops := false
+	for _, w := range words {
+		switch strings.Trim(w, ",.!") {
+		case "stop":
+			stops = true
+		case "it", "that", "this", "now", "please", "pls":
+		default:
+			return false
+		}
+	}
+	return stops
+}
+
 func isVerb(word string) bool {
 	_, err := pve.ParseVerb(word)
 	return err == nil
@@ -127,9 +143,9 @@ func parseVerb(words []string, text string) command {
 	case err == nil:
 		return command{kind: invalid, err: &says{"A verb stands alone: type `vm " + words[1] + "` and nothing behind it. Nothing was done."}}
 	case slash && len(words) > 2:
-		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done. To ask the agent, write it in the channel without `/vm`."}}
+		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done.\nTo ask the agent, write it in the channel without `/vm`."}}
 	case slash || len(words) == 2:
-		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done. The verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "`, `vm ") + "`."}}
+		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done.\nThe verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "`, `vm ") + "`."}}
 	default:
 		return command{kind: talk, arg: text}
 	}

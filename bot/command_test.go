@@ -25,6 +25,11 @@ func TestWhatPeopleType(t *testing.T) {
 		{text: "devvm is frozen", kind: talk, arg: "devvm is frozen", act: auth.Talk},
 		{text: "Stop", kind: stop, act: auth.Stop},
 		{text: "stop!", kind: stop, act: auth.Stop},
+		{text: "stop it", kind: stop, act: auth.Stop},
+		{text: "Please stop, now!", kind: stop, act: auth.Stop},
+		{text: "Stop. STOP.", kind: stop, act: auth.Stop},
+		{text: "stop it nginx", kind: talk, arg: "stop it nginx", act: auth.Talk},
+		{text: "please now", kind: talk, arg: "please now", act: auth.Talk},
 		{text: "stop the database", kind: talk, arg: "stop the database", act: auth.Talk},
 		{text: "Help", kind: help, act: auth.Talk},
 		{text: "vm", kind: help, act: auth.Talk},
@@ -71,7 +76,7 @@ func TestWhatPeopleType(t *testing.T) {
 
 func TestAMistypedVerbIsAnswered(t *testing.T) {
 	got := message(parse(Message{Text: "vm restart"}, nil).err)
-	want := "restart is not a verb; nothing was done. The verbs: `vm status`, `vm forensics`, `vm start`, `vm reset`, `vm stop`, `vm cycle`."
+	want := "restart is not a verb; nothing was done.\nThe verbs: `vm status`, `vm forensics`, `vm start`, `vm reset`, `vm stop`, `vm cycle`."
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -190,7 +190,7 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 		return
 	}
 	if err != nil || c.Place.Chat != m.Place.Chat || c.Place.Channel != m.Place.Channel {
-		b.answer(m, "There is no open confirmation like that here: it was answered, replaced or has expired, or the code is another. Nothing was done now; `vm status` says how things are.")
+		b.answer(m, b.noCard(m.Place))
 		return
 	}
 	if no := b.mayConfirm(m, c, yes); no != "" {
@@ -228,6 +228,16 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 	default: // a person's verb, or one whose agent is gone since a restart
 		b.tell(b.operate(operation{verb: verb, place: Place(c.Place), asked: c.Requester, confirmed: m.From.String(), name: m.Name}, nil))
 	}
+}
+
+// noCard answers a code or a press behind which nothing is open. Who gave the same code twice must not think that the first
+// did nothing.
+func (b *Bot) noCard(p Place) string {
+	if v := b.under(p); pve.Verb(v).Changes() {
+		return "`" + v + "` is under way on the host already; this did nothing more.\nThere is no open confirmation like that here any more."
+	}
+	return "There is no open confirmation like that here; nothing was done now.\n" +
+		"It was answered, replaced or has expired, or the code is another; `vm status` says how things are."
 }
 
 func (b *Bot) mayConfirm(m Message, c store.Confirmation, yes bool) (no string) {

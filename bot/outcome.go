@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/pve"
 )
 
 // finish ends a turn in the chat: its pages, then what the answer speaks of, then the answer.
@@ -60,7 +61,12 @@ func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answ
 	t.mu.Unlock()
 	switch {
 	case stopped != nil:
-		state, answer.Body = stopText(<-stopped, stopper, took)
+		proof := <-stopped
+		change := b.under(t.place)
+		if !pve.Verb(change).Changes() {
+			change = ""
+		}
+		state, answer.Body = stopText(proof, stopper, change, took)
 		if err == nil && !r.Failed && strings.TrimSpace(r.Text) != "" { // it had ended by itself, and is taken off the page
 			answer.Body += "\nIt had just answered:\n\n" + agentMark(r.Text)
 		}

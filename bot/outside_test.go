@@ -106,7 +106,7 @@ func TestWhatNeedsNoThreadIsAnsweredWhereItWasTyped(t *testing.T) {
 		{operator, "/vm", `\*\*I repair devvm\.\*\*\nSay in the channel what is wrong; an agent`},
 		{operator, "/vm help", `\*\*I repair devvm\.\*\*\nSay in the channel what is wrong; an agent`},
 		{operator, "/vm reboot", "reboot is not a verb; nothing was done"},
-		{operator, "/vm please look at the disk", "please is not a verb; nothing was done\\. To ask the agent, write it in the channel without `/vm`\\.$"},
+		{operator, "/vm please look at the disk", "please is not a verb; nothing was done\\.\nTo ask the agent, write it in the channel without `/vm`\\.$"},
 		{operator, "/vm confirm 4F7Q", "There is no open confirmation like that here"},
 		{operator, "model opus", "Type `model NAME` in the thread that it is for.$"},
 		{operator, "stop", "No turn of the agent runs in this thread"},

@@ -12,7 +12,7 @@ func (b *Bot) stop(m Message, id string) {
 	t := b.turnFor(m.Place, id)
 	if t == nil {
 		if v := b.under(m.Place); v != "" {
-			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one. No turn of the agent runs here.")
+			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one.\nNo turn of the agent runs here.")
 			return
 		}
 		b.answer(m, nothingRuns)
@@ -59,15 +59,20 @@ func (b *Bot) turnFor(p Place, id string) *turn {
 	return nil
 }
 
-const nothingRuns = "No turn of the agent runs in this thread. An open card is declined with `cancel CODE`. To stop the VM itself, type `vm stop`."
+const nothingRuns = "No turn of the agent runs in this thread.\nAn open card is declined with `cancel CODE`. To stop the VM itself, type `vm stop`."
 
-func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text string) {
+// stopText is the end of a turn that who stopped. change is the verb that goes on at the host.
+func stopText(s agentrun.Stopped, who, change string, took time.Duration) (state, text string) {
 	if n := len(s.Left); n > 0 {
 		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
 		return state, fmt.Sprintf("%s (%v). I tried for %s; end them on the machine where I run.", state, s.Left, span(s.Took))
 	}
 	state = "⏹ Stopped after " + clock(took)
-	text = "⏹ The agent was stopped by " + plain(who, 40) + ".\n"
+	text = "⏹ The agent was stopped by " + plain(who, 40) + "."
+	if change != "" {
+		text += " `" + change + "` goes on at the host; its result comes here."
+	}
+	text += "\n"
 	if s.Ended == 0 {
 		text += "I looked: nothing of this turn is running."
 	} else {

@@ -54,6 +54,7 @@ func (b *Bot) talk(m Message, text string, s seat) {
 	for !s.fresh {
 		<-s.after
 		s.heard(m.From)
+		s.received() // before it is said: the agent may take it up at once
 		err := s.run.Say(b.work, promptID(m), prompt(m, text))
 		if !errors.Is(err, agentrun.ErrOver) {
 			close(s.in)
@@ -81,8 +82,19 @@ func (b *Bot) passedOn(m Message, text string, t *turn, err error) {
 	}
 	b.record(b.work, m.Place, m.From, "talk", "", "passed on", text)
 	if t.waits() {
-		b.answer(m, "↪ The agent waits for the open card and reads this after it.")
+		b.answer(m, b.afterCard(m.Place))
 	}
+}
+
+// afterCard tells somebody that the agent waits for a card, and how to answer it: they may think that they just did.
+func (b *Bot) afterCard(p Place) string {
+	text := "↪ The agent waits for the open card and reads this after it."
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		if c.Place == store.Place(p) && c.Origin == "agent" {
+			return text + "\nThe card is answered by its buttons, `confirm " + c.Code + "` or `cancel " + c.Code + "`."
+		}
+	}
+	return text
 }
 
 // seat is where a text comes into a turn: after those that came before it. Whoever has one must give it to talk.
@@ -261,6 +273,14 @@ func (t *turn) heard(who auth.Person) {
 	if !slices.Contains(t.speakers, who) {
 		t.speakers = append(t.speakers, who)
 	}
+}
+
+// received shows that a message is on its way: a command that runs may keep the agent from reading it for minutes.
+func (t *turn) received() {
+	t.mu.Lock()
+	t.view.trail = "↪ Received. The agent reads it at its next step; `stop` ends the turn."
+	t.mu.Unlock()
+	t.live.touch()
 }
 
 // waits says that somebody is being asked for consent, without which the agent reads nothing.

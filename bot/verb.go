@@ -131,14 +131,14 @@ func (b *Bot) tell(r ran) {
 // unseen says that nobody in the chat is shown the operation: the agent looks.
 func (o operation) unseen() bool { return o.agent && !o.verb.Changes() }
 
-// under is the verb that is under way in a place, or nothing.
-func (b *Bot) under(p Place) string {
+// under is the verb that is under way in a place, a change before any other, or nothing.
+func (b *Bot) under(p Place) (verb string) {
 	for _, o := range b.Store.OpenOperations(b.work) {
-		if o.Place == store.Place(p) {
-			return o.Verb
+		if o.Place == store.Place(p) && (verb == "" || pve.Verb(o.Verb).Changes()) {
+			verb = o.Verb
 		}
 	}
-	return ""
+	return verb
 }
 
 // beginVerb lets a verb begin unless shutdown has; shutdown waits for those that began.
