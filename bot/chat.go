@@ -43,6 +43,7 @@ type Message struct {
 	Click  string // the ID of the [Choice] that was pressed; then Text is empty
 	Card   string // with Click: the id of the message that carries the choice
 	At     time.Time
+	Files  int    // how many came with Text; nobody reads them
 	Missed bool   // found by reading back after a gap, not delivered while it was new
 	Home   bool   // From has opened the bot's own page and wants it drawn; Text and Click are empty
 	Notice string // CommonMark for the channel, from nobody: a gap that was closed, a stranger who came in

@@ -51,9 +51,13 @@ type turn struct {
 
 // talk gives text to the agent: as a new turn, or folded into the one that runs here.
 func (b *Bot) talk(m Message, text string, s seat) {
+	if m.Files > 0 {
+		text += "\n[" + plural(m.Files, "file came", "files came") + " with this, which you are not given.]"
+	}
 	for !s.fresh {
 		<-s.after
 		s.heard(m.From)
+		s.unread(m)
 		s.received() // before it is said: the agent may take it up at once
 		err := s.run.Say(b.work, promptID(m), prompt(m, text))
 		if !errors.Is(err, agentrun.ErrOver) {
@@ -71,7 +75,15 @@ func (b *Bot) talk(m Message, text string, s seat) {
 		close(s.in)
 		s = next
 	}
+	s.unread(m)
 	b.run(s.turn, m, text)
+}
+
+// unread says in the turn that what came with a message is not looked at.
+func (t *turn) unread(m Message) {
+	if m.Files > 0 {
+		t.note("📎 I read words only, and have not seen " + plural(m.Files, "file", "files") + " that came with them")
+	}
 }
 
 // passedOn tells what became of a text that was folded into a turn.

@@ -117,7 +117,7 @@ func (in *intake) said(ev object) error {
 	}
 	switch ev.text("subtype") {
 	case "":
-	case "file_share": // a photo of a screen, with words; the words count
+	case "file_share": // a photo of a screen, with words; the words count, and it is said that nothing else does
 	case "thread_broadcast":
 		return refuseAloud("thread_broadcast", "I do not act on a reply that is also sent to the channel. Say it again in the thread alone.")
 	default:
@@ -181,7 +181,7 @@ func (in *intake) utterance(ev object) (bot.Message, error) {
 	at, late, bad := in.timely(ts)
 	m := bot.Message{
 		ID: ts, Place: in.place(thread), Opens: thread == ts, From: in.person(ev.text("user")), Name: in.people.name(ev.text("user")),
-		Text: in.plain(ev.text("text")), At: at, Missed: late > young,
+		Text: in.plain(ev.text("text")), Files: len(ev.list("files")), At: at, Missed: late > young,
 	}
 	if bad != nil {
 		return m, bad

@@ -191,7 +191,7 @@ func TestWhatActs(t *testing.T) {
 		"a message whose optional fields are empty": {"events_api", wrap(typed().with(fields{
 			"bot_id": "", "edited": json.RawMessage("null"), "hidden": false, "subtype": json.RawMessage("null"), "user_team": ourTeam, "source_team": ourTeam, "team": nil, "client_msg_id": nil,
 		})), bot.Message{Text: "devvm is frozen"}},
-		"a photo with words":             {"events_api", wrap(typed().with(fields{"subtype": "file_share", "files": []fields{{"id": "F1"}}})), bot.Message{Text: "devvm is frozen"}},
+		"a photo with words":             {"events_api", wrap(typed().with(fields{"subtype": "file_share", "files": []fields{{"id": "F1"}}})), bot.Message{Text: "devvm is frozen", Files: 1}},
 		"our name in front":              {"events_api", wrap(typed().with(fields{"text": "<@" + ourUser + ">: stop"})), bot.Message{Text: "stop"}},
 		"Slack's escapes":                {"events_api", wrap(typed().with(fields{"text": "grep -c &lt;x&gt; a &amp;&amp; b"})), bot.Message{Text: "grep -c <x> a && b"}},
 		"what Slack took for a link":     {"events_api", wrap(typed().with(fields{"text": "restart <http://foo.social|foo.social>, see <https://a.example/x?a=1&amp;b=2>"})), bot.Message{Text: "restart foo.social, see https://a.example/x?a=1&b=2"}},

@@ -28,6 +28,7 @@ import (
 //	slack page NAME REGEXP              waits until that stands on somebody's page
 //	[!] slack touches NAME LABEL        presses a button there, or finds none
 //	slack edits NAME TEXT               somebody changes what they said last
+//	slack pastes NAME TEXT              somebody begins a thread with words and a picture
 //	slack joins NAME                    somebody new comes into the channel
 //	slack rang REGEXP…                  these are all posts of the bot in the thread, as they begin now; each rings a phone
 //	slack keeps thread|card|home        writes what the operator has before them into the folder of -dump, for pictures
@@ -80,6 +81,10 @@ func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case name == "edits" && len(args) == 3:
 		ts.Check(d.edit(args[1], args[2]))
+	case name == "pastes" && len(args) == 3:
+		w.open()
+		_, err := d.slack.SayMarkup(member(args[1]), "", args[2], map[string]any{"subtype": "file_share", "files": []any{map[string]any{"id": "F0FILE", "name": "screen.png"}}})
+		ts.Check(err)
 	case name == "joins" && len(args) == 2:
 		d.slack.AddUser(slacktest.User{ID: member(args[1]), Name: args[1]})
 		_, err := d.slack.Join(d.slack.Channel(), member(args[1]))
@@ -96,7 +101,7 @@ func storySlack(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("of what Slack sent: %+v", truth)
 		}
 	default:
-		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits NAME TEXT | overtakes NAME TEXT REPLY | rang REGEXP… | keeps thread|card|home | heard",
+		ts.Fatalf("usage: slack leaves|returns | drops N | cuts %s | opens|joins NAME | page NAME REGEXP | touches NAME LABEL | edits|pastes NAME TEXT | overtakes NAME TEXT REPLY | rang REGEXP… | keeps thread|card|home | heard",
 			strings.Join(slices.Sorted(maps.Keys(ends)), "|"))
 	}
 }
