@@ -159,12 +159,13 @@ var (
 	everybody   = regexp.MustCompile(`(?i)^@(here|channel|everyone)`)
 )
 
-// prose writes text, which is followed by rest.
+// prose writes text, which is followed by rest. A line may be long, so that it must not be looked through at each letter.
 func prose(b *strings.Builder, text, rest string) {
+	begin := lastLine(b) // where the line at hand begins
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case '\\':
-			i += escaped(b, text[i:]) - 1
+			i += escaped(b, b.String()[begin:], text[i:]) - 1
 		case '<':
 			if m := autolink.FindStringSubmatch(text[i:]); m != nil {
 				b.WriteString(m[1])
@@ -176,10 +177,13 @@ func prose(b *strings.Builder, text, rest string) {
 			}
 			b.WriteString("&lt;")
 		case '[', '!':
-			if c == '[' && fresh(b.String()) && definition.MatchString(text[i:]) {
+			if c == '[' && blockMarks.MatchString(b.String()[begin:]) && definition.MatchString(text[i:]) {
 				b.WriteByte('\\') // a link whose target stands elsewhere
 			}
 			if n := anchor(b, text[i:]); n > 0 {
+				if strings.Contains(text[i:i+n], "\n") {
+					begin = lastLine(b)
+				}
 				i += n - 1
 				continue
 			}
@@ -199,6 +203,7 @@ func prose(b *strings.Builder, text, rest string) {
 				b.WriteString("  ")
 			}
 			b.WriteByte(c)
+			begin = b.Len()
 		default:
 			b.WriteByte(c)
 		}
@@ -208,15 +213,12 @@ func prose(b *strings.Builder, text, rest string) {
 // blockMarks are what may stand before a paragraph on its line: marks of quotations and of lists.
 var blockMarks = regexp.MustCompile(`^(?:[ \t]*(?:>|(?:[-*+]|[0-9]{1,9}[.)])[ \t]+))*[ \t]*$`)
 
-// fresh says that done ends where a paragraph may begin.
-func fresh(done string) bool {
-	return blockMarks.MatchString(done[strings.LastIndexByte(done, '\n')+1:])
-}
+func lastLine(b *strings.Builder) int { return strings.LastIndexByte(b.String(), '\n') + 1 }
 
 // escaped writes a backslash escape and returns its length. "\<" would become "\&lt;", which is an escaped "&" (6.1 of the
 // specification has no order that saves it), so these three become entities. Slack documents escapes for what it gives a
 // meaning; where a letter has none, the backslash is left out.
-func escaped(b *strings.Builder, s string) int {
+func escaped(b *strings.Builder, line, s string) int {
 	if len(s) < 2 {
 		b.WriteString(s)
 		return len(s)
@@ -229,8 +231,7 @@ func escaped(b *strings.Builder, s string) int {
 		b.WriteByte('\\')
 		return 1
 	}
-	done := b.String()
-	line := strings.TrimSpace(done[strings.LastIndexByte(done, '\n')+1:])
+	line = strings.TrimSpace(line)
 	switch {
 	case s[1] == '{', s[1] == '}', s[1] == '#' && line != "", s[1] == '!' && !strings.HasPrefix(s[2:], "["), s[1] == '|' && line != "" && line[0] != '|':
 		b.WriteByte(s[1])

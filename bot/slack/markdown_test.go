@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -111,5 +112,18 @@ func TestTheNotificationIsTheStateWithoutMarkup(t *testing.T) {
 	}
 	if got := fallback(strings.Repeat("&", 1000)); utf8.RuneCountInString(got) > 300 || !strings.HasSuffix(got, "&amp;…") {
 		t.Errorf("%d characters: …%q", utf8.RuneCountInString(got), got[len(got)-12:])
+	}
+}
+
+// A call to Slack has 15 s, and what an agent says on one line must not take them.
+func TestALineOfTenTimesTheLengthTakesTenTimesAsLong(t *testing.T) {
+	t.Parallel()
+	took := func(n int) time.Duration {
+		began := time.Now()
+		_ = dialect(strings.Repeat("[", n))
+		return time.Since(began)
+	}
+	if short, long := took(20_000), took(200_000); long > 35*short {
+		t.Errorf("a line of 20,000 brackets takes %s, one of 200,000 %s", short, long)
 	}
 }
