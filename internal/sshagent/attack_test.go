@@ -266,9 +266,9 @@ func TestTheKeyWorksForNoOtherHostAndNoOtherUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := s.agent.Signatures()
+	before := s.agent.signatures()
 	_, errs, exit := s.run(free + "-A -p " + port + " " + h.user + "@127.0.0.1 '" + free + "-p " + port + " 127.0.0.1 true'")
-	if n := s.agent.Signatures() - before; n != 1 || exit == 0 {
+	if n := s.agent.signatures() - before; n != 1 || exit == 0 {
 		t.Errorf("%d signatures, exit %d: %s", n, exit, errs)
 	}
 	s.log.want(`reason="agent forwarding is not served"`)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -147,24 +146,6 @@ func (a *Agent) setActive(on bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = on
-}
-
-// Signatures is how many logins the agent has signed, for all aliases.
-func (a *Agent) Signatures() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	n := 0
-	for v := range maps.Values(a.signed) {
-		n += v
-	}
-	return n
-}
-
-// Refusals is how many requests the agent has refused.
-func (a *Agent) Refusals() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.refused
 }
 
 // Close ends all connections, waits for them and removes the agent's files. It may be called twice.

@@ -19,6 +19,16 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// signatures is how many logins the agent has signed, for all aliases.
+func (a *Agent) signatures() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, of := range a.signed {
+		n += of
+	}
+	return n
+}
+
 // host is a real sshd. A Go listener starts `sshd -i` for each connection, so there is no port to guess.
 type host struct {
 	t       *testing.T
@@ -237,12 +247,12 @@ func (s *shell) run(command string) (stdout, stderr string, exit int) {
 // wantRefused runs a command that must fail without a signature, for the reason that the log names.
 func (s *shell) wantRefused(command, reason string) {
 	s.t.Helper()
-	before := s.agent.Signatures()
+	before := s.agent.signatures()
 	out, errs, exit := s.run(command)
 	if exit == 0 {
 		s.t.Errorf("%s worked: %s", command, out)
 	}
-	if n := s.agent.Signatures() - before; n != 0 {
+	if n := s.agent.signatures() - before; n != 0 {
 		s.t.Errorf("%s got %d signatures", command, n)
 	}
 	s.t.Logf("%s: %s", command, errs)

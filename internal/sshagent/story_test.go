@@ -22,7 +22,7 @@ func TestACommandReachesTheHostAndNoKeyIsOnDisk(t *testing.T) {
 	if want := s.agent.aliases[0].User + " is in\n"; out != want || errs != "oops\n" || exit != 3 {
 		t.Errorf("got %q, %q, exit %d; want %q, %q, exit 3", out, errs, exit, want, "oops\n")
 	}
-	if n := s.agent.Signatures(); n != 1 {
+	if n := s.agent.signatures(); n != 1 {
 		t.Errorf("%d signatures for one login", n)
 	}
 	s.log.want(`msg="ssh agent signed a login" alias=devvm`)
@@ -51,9 +51,6 @@ func TestAnInactiveAgentSignsNothing(t *testing.T) {
 	s := open(t, newHost(t, key.PublicKey()).alias("devvm", key))
 	s.agent.Deactivate()
 	s.wantRefused("ssh devvm true", `alias=devvm reason="no turn is running"`)
-	if s.agent.Refusals() == 0 {
-		t.Error("the refusal was not counted")
-	}
 	s.agent.Activate()
 	if _, errs, exit := s.run("ssh devvm true"); exit != 0 {
 		t.Errorf("active again: exit %d, %s", exit, errs)

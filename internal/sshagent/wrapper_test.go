@@ -60,7 +60,7 @@ func TestTheWrapperTakesAHostAndACommandOnly(t *testing.T) {
 			t.Fatalf("%s ran something here", command)
 		}
 	}
-	if n := s.agent.Signatures(); n != 0 {
+	if n := s.agent.signatures(); n != 0 {
 		t.Errorf("%d signatures for commands that were refused", n)
 	}
 }
