@@ -15,7 +15,7 @@ import (
 // there before, who came during a gap, and what no event tells: an app that is set up for a private channel hears nothing
 // of one that has become public.
 func (in *intake) readers(ctx context.Context, public bool) {
-	pause := time.Duration(0)
+	pause, failed := time.Duration(0), ""
 	for wait(ctx, pause, in.audience) && wait(ctx, in.pace.lookGap, nil) {
 		pause = in.pace.look
 		is, err := in.private(ctx)
@@ -26,10 +26,14 @@ func (in *intake) readers(ctx context.Context, public bool) {
 		if err == nil && !public { // else it is everybody
 			err = in.strangers(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
-			pause = in.pace.lookAgain
+		text := ""
+		if err != nil {
+			pause, text = in.pace.lookAgain, err.Error()
+		}
+		if text != failed && err != nil && ctx.Err() == nil {
 			in.log.InfoContext(ctx, "who can read the channel is not known", "err", err)
 		}
+		failed = text
 	}
 }
 

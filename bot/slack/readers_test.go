@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -71,5 +72,25 @@ func TestAChannelThatIsMadePublicIsNoticed(t *testing.T) {
 			s.AddChannel(slacktest.Channel{ID: s.Channel(), Name: "incident"})
 			s.notes("✅ This channel is private again: who comes in is announced.")
 		})
+	}
+}
+
+// While Slack does not say who is there, it is asked every half minute, and the log has it once.
+func TestAReaderThatIsNotKnownIsOneLine(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	var log lockedBuffer
+	s.over = func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) }
+	restore := s.Inject(slacktest.Fault{Methods: []string{"conversations.members"}, Kind: slacktest.ErrorCode, Error: "not_in_channel"})
+	s.run(nil)
+	s.until("some looks", func() bool { return len(s.Calls("conversations.members")) > 5 })
+	restore()
+	s.until("an answer", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.kept["strangers/"+s.Channel()] != ""
+	})
+	if n := strings.Count(log.String(), "who can read the channel is not known"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, log.String())
 	}
 }
