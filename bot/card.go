@@ -99,14 +99,14 @@ func (b *Bot) meant(m Message, c command) (code string) {
 	return code
 }
 
+// yesOrNo are the words of a bare answer.
+var yesOrNo = strings.Fields("yes y yep yeah ok okay sure do it go ahead now please pls approve approved confirmed no n nope don't not thanks")
+
 // bareAnswer says that the words are a yes or a no and nothing else.
 func bareAnswer(words []string) bool {
 	said := strings.Join(words, " ")
 	switch {
-	case slices.Contains([]string{
-		"yes", "y", "ok", "okay", "yep", "sure", "yes please", "do it", "please do", "go", "go ahead", "approve", "approved", "confirmed",
-		"no", "n", "nope", "don't", "no thanks",
-	}, said):
+	case len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(yesOrNo, w) }): // "ok, go ahead"
 		return true
 	case len(words) == 1 && strings.HasPrefix(said, "👍"), len(words) == 1 && strings.HasPrefix(said, "👎"):
 		return true

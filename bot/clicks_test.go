@@ -100,5 +100,5 @@ func TestStopIsPressedTwice(t *testing.T) {
 	i.presses(stop)
 	i.presses(stop)
 	i.shows(`⏹ The agent was stopped by operator\.`)
-	i.shows("(It is being stopped already; the thread hears when nothing of it is left|No turn of the agent runs in this thread)")
+	i.shows("(It is being stopped already; the thread hears when nothing of it is left|That turn has ended already)")
 }

@@ -179,7 +179,7 @@ func TestAButtonOfThePageIsAnsweredOnThePage(t *testing.T) {
 	i.hears(Message{Click: "vm:status", Place: outside})
 	i.pageShows("🔵 devvm: running")
 	i.hears(Message{Click: "stop:gone", Place: outside})
-	i.pageShows(`No turn of the agent runs in this thread\..*\n\n(⏳|🔵) devvm`)
+	i.pageShows(`That turn has ended already\..*\n.*\n\n(⏳|🔵) devvm`)
 	i.phone.says(t, "", 0)
 
 	i.hears(Message{Click: "vm:cycle", Place: outside})

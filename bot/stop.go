@@ -2,9 +2,11 @@ package bot
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/internal/store"
 )
 
 // stop ends the turn of a place and proves it.
@@ -15,7 +17,7 @@ func (b *Bot) stop(m Message, id string) {
 			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one.\nNo turn of the agent runs here.")
 			return
 		}
-		b.answer(m, nothingRuns)
+		b.nothingRuns(m, id != "")
 		return
 	}
 	<-t.ready
@@ -59,7 +61,30 @@ func (b *Bot) turnFor(p Place, id string) *turn {
 	return nil
 }
 
-const nothingRuns = "No turn of the agent runs in this thread.\nAn open card is declined with `cancel CODE`. To stop the VM itself, type `vm stop`."
+// nothingRuns answers a stop for which there is no turn: of a button whose turn is over, or in a thread where none runs. On a
+// phone it is soon typed in the wrong one, so it brings the buttons of those that run elsewhere.
+func (b *Bot) nothingRuns(m Message, button bool) {
+	body := "No turn of the agent runs in this thread"
+	if button {
+		body = "That turn has ended already"
+	}
+	if m.onPage() { // which shows all that runs
+		b.answer(m, body+".\nTo stop the VM itself, type `vm stop`.")
+		return
+	}
+	lines, stops := b.running(m.Place.Chat)
+	if len(lines) == 0 {
+		body += "."
+	} else {
+		body += ". What does run:\n\n- " + strings.Join(lines, "\n- ") + "\n"
+	}
+	for _, c := range b.Store.OpenConfirmations(b.work, time.Now()) {
+		if c.Place == store.Place(m.Place) {
+			body += "\nThe open card here is declined with `cancel " + c.Code + "`."
+		}
+	}
+	b.say(m.Place, Text{Body: body + "\nTo stop the VM itself, type `vm stop`.", Choices: stops, Only: m.From.ID})
+}
 
 // stopText is the end of a turn that who stopped. change is the verb that goes on at the host.
 func stopText(s agentrun.Stopped, who, change string, took time.Duration) (state, text string) {
