@@ -67,12 +67,16 @@ func (p *problems) unreadable(key, format string, args ...any) {
 	p.settled = append(p.settled, key)
 }
 
-// decoding takes apart what the decoder of viper returns: a tree of joined errors, each with the key as its Name.
+// decoding takes apart what the decoder of viper returns: a tree of joined errors below a heading, each with the key as its
+// Name.
 func (p *problems) decoding(err error) {
 	if err == nil {
 		return
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	if joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
 		for _, e := range joined.Unwrap() {
 			p.decoding(e)
 		}

@@ -111,6 +111,12 @@ var sentences = []struct {
 	}},
 	{"verbs without by", map[string]string{"confirm.verbs": "cycle"}, []string{`confirm.verbs: "cycle" is not name=value`}},
 	{"ttl without a unit", map[string]string{"confirm.ttl": "120"}, []string{`confirm.ttl: "120" is not a duration; write 30s, 5m or 2h`}},
+	{"several that cannot be read", map[string]string{"confirm.ttl": "120", "agent.turn_timeout": "30", "agent.idle_timeout": "15", "agent.live": "many"}, []string{
+		`agent.idle_timeout: "15" is not a duration; write 30s, 5m or 2h`,
+		`agent.live: "many" is not a whole number`,
+		`agent.turn_timeout: "30" is not a duration; write 30s, 5m or 2h`,
+		`confirm.ttl: "120" is not a duration; write 30s, 5m or 2h`,
+	}},
 	{"ttl too short", map[string]string{"confirm.ttl": "1s"}, []string{`confirm.ttl: 1s is too short or too long to read a card and press a button; use 10s to 1h`}},
 
 	{"agent without limits", map[string]string{"agent.live": "0", "agent.turn_timeout": "0", "agent.idle_timeout": "-1m", "agent.limit.steps": "0", "agent.limit.budget_usd": "0"}, []string{

@@ -110,8 +110,9 @@ func (p Plan) Fragment(hostKey, vmKey ssh.PublicKey) string {
 
 // rebuilt says what happens to the pin when the VM is built anew.
 func (p Plan) rebuilt() string {
-	return fmt.Sprintf(`A rebuilt VM has a new host key, and the bot will refuse it until ssh.host_key says so. To be spared that, sign its
-host key at each rebuild with a key of your own, and give that as ssh.host_ca in place of ssh.host_key:
+	return fmt.Sprintf(`A rebuilt VM has a new host key, and the bot refuses it until somebody accepts it in the chat, for which the VM needs a
+guest agent, or ssh.host_key says so. To be spared that, sign its host key at each rebuild with a key of your own, and
+give that as ssh.host_ca in place of ssh.host_key:
 
   ssh-keygen -t ed25519 -C 'host CA' -f host_ca                      # once; keep it where the VM is built
   ssh-keygen -s host_ca -I %s -h -n %s,%s ssh_host_ed25519_key.pub
