@@ -87,6 +87,9 @@ func (a *Agent) admit(c *conn) error {
 	if a.closed {
 		return net.ErrClosed
 	}
+	if may == nil && a.may != nil {
+		return errors.New("it came before anybody was asked about it")
+	}
 	if len(a.conns) >= maxConns {
 		return errors.New("too many connections")
 	}

@@ -129,11 +129,15 @@ func (a *Agent) Env(path string) map[string]string {
 }
 
 // Admit makes the agent serve only processes for which may says yes, beside being of our user: the path of the socket is
-// no secret. may is asked at each connection, from any goroutine, and must not call the agent.
+// no secret. may is asked at each connection, from any goroutine, and must not call the agent. Who has come before is sent
+// away: a process of another session may wait for the socket to be there.
 func (a *Agent) Admit(may func(pid int) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.may = may
+	for c := range a.conns {
+		_ = c.link.Close()
+	}
 }
 
 // Activate lets the agent sign, until [Agent.Deactivate].
