@@ -63,7 +63,7 @@ func (b *Bot) operate(o operation, step func(pve.Step)) ran {
 	}
 	defer b.verbs.Done()
 	rec := store.Operation{
-		ID: uuid.NewString()[:8], Verb: string(o.verb), VMID: b.VM.ID, Place: store.Place(o.place),
+		ID: uuid.NewString(), Verb: string(o.verb), VMID: b.VM.ID, Place: store.Place(o.place),
 		Actor: o.asked, Confirmer: o.confirmed, Began: time.Now(),
 	}
 	if o.agent || o.confirmed == "" || o.confirmed == o.asked { // otherwise the name is that of who confirmed
