@@ -133,7 +133,7 @@ func (b *Bot) Relay(session string) func(context.Context, pve.Verb, func(pve.Ste
 		}
 		by, no := b.relayed(t, v)
 		if no != "" {
-			b.record(b.work, t.place, t.who, "relay", string(v), "denied", no)
+			b.denied(t, denial{v, no})
 			return refusal(v, no)
 		}
 		if !v.Changes() {

@@ -3,6 +3,7 @@ package bot
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -40,4 +41,42 @@ func TestLooksOfAgentsLeaveRoomForThoseOfPeople(t *testing.T) {
 	i.remove("forensics.held")
 	i.remove("agent.held")
 	i.shows("🤖 I looked")
+}
+
+// A command of the agent asks the host in a loop for what it may not have. Each is denied; the record says what, by whom and
+// how often, and does not grow with the loop.
+func TestADenialInALoopIsCounted(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.Power = ReadOnly
+	i.write("agent.held", "")
+	i.types("please look")
+	i.shows("⏳ Working")
+	relay := i.Relay(i.turnFor(thread, "").session)
+	const often = 50
+	for range often {
+		if r, _ := relay(t.Context(), pve.Reset, func(pve.Step) {}); r.Result.Exit != pve.Rejected || !strings.HasPrefix(r.Result.Text, "Denied by policy") {
+			t.Fatalf("the agent hears %+v", r.Result)
+		}
+	}
+	if r, _ := relay(t.Context(), pve.Cycle, func(pve.Step) {}); r.Result.Exit != pve.Rejected {
+		t.Fatalf("the agent hears %+v", r.Result)
+	}
+	i.remove("agent.held")
+	i.shows("🤖 I looked")
+	i.waits("the turn does not end", func() bool { return i.turnFor(thread, "") == nil })
+	var denied []string
+	i.waits("nobody says how often", func() bool {
+		denied = nil
+		for _, e := range i.Store.Entries(t.Context(), 100) {
+			if e.Act == "relay" && e.Outcome == "denied" && e.Actor == operator.String() {
+				said, _, _ := strings.Cut(e.Text, ":")
+				denied = append(denied, e.Subject+" "+said)
+			}
+		}
+		return len(denied) > 0 && denied[0] == "reset 50 times in this turn"
+	})
+	if want := "reset 50 times in this turn|cycle Denied by policy|" + strings.Repeat("reset Denied by policy|", 3); strings.Join(denied, "|")+"|" != want {
+		t.Errorf("records: %q", denied)
+	}
 }

@@ -41,6 +41,7 @@ type turn struct {
 	ended    bool              // by itself; what remains is to say so
 	told     bool              // that it is
 	asking   map[pve.Verb]bool // for whose consent somebody is being asked
+	denials  map[denial]int    // how often the agent heard each at the host
 
 	down    string            // the message that says that the model is down; run's own
 	telling []<-chan struct{} // ends of what the agent's verbs have to say here
@@ -128,7 +129,7 @@ func (b *Bot) turnAt(m Message) seat {
 	}
 	t := &turn{
 		id: uuid.NewString()[:8], place: m.Place, who: m.From, name: m.Name,
-		ready: make(chan struct{}), done: make(chan struct{}), passes: map[pve.Verb]pass{}, asking: map[pve.Verb]bool{}, speakers: []auth.Person{m.From},
+		ready: make(chan struct{}), done: make(chan struct{}), passes: map[pve.Verb]pass{}, asking: map[pve.Verb]bool{}, denials: map[denial]int{}, speakers: []auth.Person{m.From},
 	}
 	t.last = t.ready
 	t.over, t.end = context.WithCancel(b.cut)
@@ -190,6 +191,7 @@ func (b *Bot) release(t *turn) {
 	delete(b.turns, t.place)
 	b.mu.Unlock()
 	close(t.done)
+	b.recordDenials(t)
 }
 
 // thread is the session of a place, a new one for a new place.
