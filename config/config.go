@@ -26,7 +26,8 @@ type Config struct {
 	HTTP       HTTP       `mapstructure:"http"`
 	Log        Log        `mapstructure:"log"`
 
-	given map[string]bool // the keys that somebody set
+	given  map[string]bool // the keys that somebody set
+	holder string          // see Holder
 }
 
 // VM is the machine that is repaired.

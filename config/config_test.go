@@ -296,3 +296,23 @@ func TestServingWithoutAChatIsRefused(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestTheFileThatHoldsASecretIsKnown(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.write(t, "token", "sk-ant-0123456789", 0o600)
+	for text, want := range map[string]string{
+		"agent: {api_key: sk-ant-0123456789}":          l.path("bgbot.yaml"),
+		"agent: {api_key_file: $DIR/token}":            "",
+		"store: {url: sqlite:///var/lib/bgbot/bot.db}": "",
+	} {
+		l.write(t, "bgbot.yaml", l.expand(text), 0o600)
+		cfg, err := Load(l.path("bgbot.yaml"), l.environ(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Holder(); got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}

@@ -151,15 +151,18 @@ func checkOwnFile(cfg *Config, path string, given map[string]any, p *problems) {
 		return // reading it has said so already
 	}
 	open := openTo(info)
-	if open == "" {
-		return
-	}
 	for _, f := range fieldsOf(cfg) {
 		value, ok := given[f.path].(string)
 		if _, secret := reflect.TypeAssert[Secret](f.value); !ok || !secret || value == "" || strings.HasPrefix(value, "sqlite:") {
 			continue
 		}
-		p.add(f.path, "%s is open to %s (mode %04o) and holds this secret; run `chmod 600 %s`, or move it to a file of its own and give %s_file",
-			path, open, info.Mode().Perm(), path, f.path)
+		cfg.holder = path
+		if open != "" {
+			p.add(f.path, "%s is open to %s (mode %04o) and holds this secret; run `chmod 600 %s`, or move it to a file of its own and give %s_file",
+				path, open, info.Mode().Perm(), path, f.path)
+		}
 	}
 }
+
+// Holder is the file of the configuration itself, if a secret stands in it; else it is empty.
+func (c *Config) Holder() string { return c.holder }

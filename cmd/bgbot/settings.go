@@ -189,7 +189,7 @@ func agent(c *config.Config) (agentrun.Config, error) {
 		BaseURL: c.Agent.Env["ANTHROPIC_BASE_URL"], Env: environ, Workspace: c.Agent.Workspace,
 		Private: []string{
 			c.Gate.KeyFile, c.SSH.KeyFile, c.Agent.APIKeyFile, c.Agent.OAuthTokenFile, c.Slack.AppTokenFile, c.Slack.BotTokenFile,
-			c.Mattermost.TokenFile, c.Mattermost.CommandTokenFile, dir, strings.TrimPrefix(c.Store.URL.Reveal(), "sqlite://"),
+			c.Mattermost.TokenFile, c.Mattermost.CommandTokenFile, c.Holder(), dir, strings.TrimPrefix(c.Store.URL.Reveal(), "sqlite://"),
 		},
 		StallNotice: 20 * time.Second,
 		Live:        c.Agent.Live, TurnTimeout: c.Agent.TurnTimeout, IdleTimeout: c.Agent.IdleTimeout,
