@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -47,6 +46,8 @@ type Console struct {
 	quiet  time.Duration    // how long nothing may happen before a finished script ends
 	wake   chan struct{}    // something changed; capacity 1, never blocks
 	outbox chan bot.Message // what the person said and the core has not recorded yet
+	stuck  func() bool      // the terminal takes nothing
+	finish func()           // waits until it has taken all
 
 	mu      sync.Mutex // guards all below
 	talk    transcript
@@ -95,6 +96,12 @@ func Open(opt Options) (*Console, error) {
 		outbox: make(chan bot.Message, outboxSize),
 	}
 	c.paints = c.full && colourful(opt.Environ)
+	c.opt.Out, c.finish = Outlet(opt.Out)
+	c.stuck = func() bool { return false }
+	if o, ok := c.opt.Out.(*outlet); ok {
+		c.stuck = o.stuck
+		o.tell(c.changed)
+	}
 	if opt.Greeting != "" {
 		c.talk.here().add(&entry{from: hello, text: strings.TrimSpace(clean(opt.Greeting)), at: opt.Now()})
 	}
@@ -106,8 +113,14 @@ func addressable(opt Options) bool {
 	return terminal(opt.In) && terminal(opt.Out) && !slices.Contains(opt.Environ, "TERM=dumb")
 }
 
+// device is what may be a terminal.
+type device interface {
+	io.Writer
+	Fd() uintptr
+}
+
 func terminal(v any) bool {
-	f, ok := v.(*os.File)
+	f, ok := v.(device)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -125,8 +138,11 @@ func (c *Console) Run(ctx context.Context, handle func(context.Context, bot.Mess
 	return c.runPlain(ctx)
 }
 
-// Close does nothing yet: all that runs, runs inside Run, and Run waits for it.
-func (c *Console) Close() error { return nil }
+// Close waits a moment until the terminal has taken all. What else runs, runs inside Run, and Run waits for it.
+func (c *Console) Close() error {
+	c.finish()
+	return nil
+}
 
 // Counts says how often the bot pushed (posts that are not quiet) and how often it edited.
 func (c *Console) Counts() (posts, edits int) {
@@ -184,7 +200,7 @@ func (c *Console) keep(e *entry) {
 
 // show draws the pictures among the files below the plain lines that follow the screen.
 func (c *Console) show(files []bot.File) {
-	out, ok := c.opt.Out.(*os.File)
+	out, ok := c.opt.Out.(device)
 	if !ok || !c.full {
 		return
 	}

@@ -23,13 +23,15 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	if err := demo(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		out, finish := Outlet(os.Stderr)
+		fmt.Fprintln(out, err)
+		finish()
 		os.Exit(1)
 	}
 }
 
 func demo(dir string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	c, err := Open(Options{
 		In: os.Stdin, Out: os.Stdout, Person: auth.Person{Chat: "console", ID: "kim"}, Environ: os.Environ(),
@@ -39,6 +41,7 @@ func demo(dir string) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = c.Close() }()
 	b := &demoBot{c: c}
 	defer b.wg.Wait()
 	return c.Run(ctx, b.handle)

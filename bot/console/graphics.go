@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image/png"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -61,7 +60,7 @@ func lookup(environ []string, key string) (value string) {
 // Draw shows a PNG on the terminal out, whose cursor is at the start of a line, as well as environ (KEY=value) says that
 // it can. It returns false, having written nothing, when that terminal shows no pictures or data is none that may be
 // drawn. Nothing else may write to out meanwhile.
-func Draw(out *os.File, environ []string, data []byte) bool {
+func Draw(out device, environ []string, data []byte) bool {
 	how := graphicsOf(environ)
 	if how == noGraphics || !terminal(out) {
 		return false

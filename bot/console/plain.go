@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -204,7 +203,7 @@ func countless(line string) string {
 }
 
 func (c *Console) write(s string) error {
-	if f, ok := c.opt.Out.(*os.File); ok {
+	if f, ok := c.opt.Out.(device); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil { // a pipe or a file has none: what reads it wants whole lines
 			s = folded(s, width)
 		}

@@ -32,6 +32,7 @@ type screen struct {
 	touched time.Time // the last key
 	rung    int       // how many pushes the person was told of
 	full    tea.WindowSizeMsg
+	drawn   tea.View
 }
 
 // focus is the button that Enter presses; the zero focus is the input.
@@ -44,7 +45,7 @@ type update struct{}
 const away = 10 * time.Second
 
 func (c *Console) newScreen(past *history) *screen {
-	return &screen{c: c, past: past, mouse: true, touched: c.opt.Now()}
+	return &screen{c: c, past: past, mouse: true, touched: c.opt.Now(), drawn: tea.View{AltScreen: true}}
 }
 
 // runScreen draws until the person leaves or ctx is done. What stood on the screen is then printed as plain lines, and
@@ -138,8 +139,16 @@ func (s *screen) ring() tea.Cmd {
 	return nil
 }
 
-// View is the title, the transcript, a rule with the hint of the moment, and the input.
+// View is what is to be seen now. While the terminal takes nothing that stays as it is: once it does, it is given the newest.
 func (s *screen) View() tea.View {
+	if !s.c.stuck() {
+		s.drawn = s.view()
+	}
+	return s.drawn
+}
+
+// view is the title, the transcript, a rule with the hint of the moment, and the input.
+func (s *screen) view() tea.View {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	if s.width == 0 {

@@ -198,3 +198,18 @@ func BenchmarkEdit(b *testing.B) {
 		})
 	}
 }
+
+// What is drawn while the terminal takes nothing would only be shown late, one state after the other.
+func TestAScreenOfATerminalThatTakesNothingStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, 80, 16)
+	p := d.begin()
+	id := d.says(p, bot.Text{Body: "⏳ Working 0:00"})
+	d.has("⏳ Working 0:00")
+	stuck := true
+	d.stuck = func() bool { return stuck }
+	d.edits(p, id, bot.Text{Body: "⏳ Working 0:14"})
+	d.has("⏳ Working 0:00")
+	stuck = false
+	d.has("⏳ Working 0:14")
+}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 
+	"bgbot/bot/console"
 	"bgbot/internal/lab"
 )
 
@@ -80,6 +81,13 @@ func run(ctx context.Context, args, environ []string, in *os.File, out, errOut i
 	for _, c := range commands() {
 		if c.name != args[0] {
 			continue
+		}
+		if c.name == "console" || c.name == "drill" { // people sit there for long, and must be able to leave
+			var finish, finishErr func()
+			out, finish = console.Outlet(out)
+			errOut, finishErr = console.Outlet(errOut)
+			defer finish()
+			defer finishErr()
 		}
 		code, err := c.run(ctx, env{environ, in, out, errOut}, args[1:])
 		switch {
