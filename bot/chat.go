@@ -17,7 +17,7 @@ type Chat interface {
 	// message; when it returns nil the message is recorded and may be acknowledged.
 	Run(ctx context.Context, handle func(context.Context, Message) error) error
 	// Post says t in p and returns an id for Edit; what one person alone sees may have none. It tries once; a [Busy] error
-	// says when to ask again. A Place without a Thread means the channel itself.
+	// says when to ask again, a [Refused] one that another message may be taken. A Place without a Thread means the channel itself.
 	Post(ctx context.Context, p Place, t Text) (id string, err error)
 	// Edit replaces what Post said, choices included. [Gone] means that the message no longer exists.
 	Edit(ctx context.Context, p Place, id string, t Text) error
@@ -123,6 +123,13 @@ func (e *Busy) Error() string { return fmt.Sprintf("the chat is busy for %s", e.
 type Gone struct{ Reason string }
 
 func (e *Gone) Error() string { return "gone: " + e.Reason }
+
+// Refused means that the chat is well and does not take this message, such as one that it cannot read. It may take another.
+type Refused struct{ Err error }
+
+func (e *Refused) Error() string { return e.Err.Error() }
+
+func (e *Refused) Unwrap() error { return e.Err }
 
 // Fatal means that waiting cannot mend it, such as a revoked token.
 type Fatal struct{ Reason string }

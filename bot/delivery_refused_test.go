@@ -41,6 +41,41 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 	})
 }
 
+// In the only thread that is at work nothing else can prove that the chat takes other messages; it has to say so.
+func TestAMessageThatTheChatCannotReadIsSoonAShortOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		d := delivers(s)
+		s.refuseText = func(body string) error {
+			if strings.Contains(body, "poison") {
+				return &Refused{errors.New("invalid_blocks")}
+			}
+			return nil
+		}
+		var body atomic.Value
+		body.Store("⏳ Working")
+		l := d.show(t.Context(), place("a"), 0, func() []Text { return []Text{{Body: body.Load().(string)}} }, nil)
+		passes(time.Second)
+		body.Store("☑ Ended\n\nwith poison in it")
+		said := make(chan struct{})
+		go func() {
+			defer close(said)
+			l.close()
+			_, _ = d.post(t.Context(), place("a"), Text{Body: "the answer\nwith poison in it"})
+		}()
+		passes(time.Minute)
+		select {
+		case <-said:
+		default:
+			t.Fatal("the thread waits for what the chat does not take")
+		}
+		const short = "\n(The chat refused the whole of this message; the log has more.)"
+		if want := []string{"☑ Ended" + short, "the answer" + short}; !slices.Equal(s.thread, want) {
+			t.Errorf("the thread is %q, want %q", s.thread, want)
+		}
+	})
+}
+
 // filed counts the files that are in the chat.
 type filed struct {
 	*service

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +77,18 @@ func classify(call string, err error) error {
 	if code == "missing_scope" {
 		return &bot.Fatal{Reason: "The Slack app lacks a scope (" + strings.TrimSpace(code+" "+refused.Needed) + "). Take over `bgbot slack manifest`, install the app again and restart me."}
 	}
-	return &declined{call: call, code: code, said: mendable(code, detail(refused))}
+	no := &declined{call: call, code: code, said: mendable(code, detail(refused))}
+	if slices.Contains(unreadable, code) {
+		return &bot.Refused{Err: no}
+	}
+	return no
+}
+
+// unreadable are the refusals of what a message holds; all others of the channel and of Slack itself.
+var unreadable = []string{
+	"invalid_blocks", "invalid_blocks_format", "invalid_attachments", "too_many_attachments", "no_text", "msg_too_long", "msg_blocks_too_long",
+	"markdown_text_conflict", "invalid_arguments", "invalid_arg_name", "invalid_form_data", "invalid_metadata_format", "invalid_metadata_schema",
+	"metadata_too_large", "metadata_must_be_sent_from_app",
 }
 
 // limited finds the shapes of a rate limit: 429 with Retry-After, without it, with a Retry-After that is no number (slack-go

@@ -71,17 +71,19 @@ func TestARetryAfterThatIsNoNumberIsARateLimitAllTheSame(t *testing.T) {
 func TestAPersonReadsWhatToMend(t *testing.T) {
 	t.Parallel()
 	for code, c := range map[string]struct {
-		fatal bool
-		said  string
+		fatal   bool
+		refused bool // this message alone
+		said    string
 	}{
-		"invalid_auth":      {true, "slack.bot_token is refused (invalid_auth): Slack does not know it. " + installAgain},
-		"token_revoked":     {true, "slack.bot_token is refused (token_revoked): it was revoked. " + installAgain},
-		"missing_scope":     {true, "The Slack app lacks a scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me."},
-		"not_in_channel":    {false, "I am not in the Slack channel any more (not_in_channel). Invite me again with /invite; what I have to say waits until then."},
-		"channel_not_found": {false, "I am not in the Slack channel any more (channel_not_found). Invite me again with /invite; what I have to say waits until then."},
-		"is_archived":       {false, "The Slack channel is archived. Unarchive it and invite me again; what I have to say waits until then."},
-		"restricted_action": {false, "The settings of the Slack channel do not let me post (restricted_action). Allow the app to post there; what I have to say waits until then."},
-		"internal_error":    {false, "Slack refused a message (internal_error). I try again."},
+		"invalid_auth":      {true, false, "slack.bot_token is refused (invalid_auth): Slack does not know it. " + installAgain},
+		"token_revoked":     {true, false, "slack.bot_token is refused (token_revoked): it was revoked. " + installAgain},
+		"missing_scope":     {true, false, "The Slack app lacks a scope (missing_scope). Take over `bgbot slack manifest`, install the app again and restart me."},
+		"not_in_channel":    {false, false, "I am not in the Slack channel any more (not_in_channel). Invite me again with /invite; what I have to say waits until then."},
+		"channel_not_found": {false, false, "I am not in the Slack channel any more (channel_not_found). Invite me again with /invite; what I have to say waits until then."},
+		"is_archived":       {false, false, "The Slack channel is archived. Unarchive it and invite me again; what I have to say waits until then."},
+		"restricted_action": {false, false, "The settings of the Slack channel do not let me post (restricted_action). Allow the app to post there; what I have to say waits until then."},
+		"invalid_blocks":    {false, true, "Slack refused a message (invalid_blocks). I try again."},
+		"internal_error":    {false, false, "Slack refused a message (internal_error). I try again."},
 	} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +95,8 @@ func TestAPersonReadsWhatToMend(t *testing.T) {
 			for _, err := range []error{post, s.Edit(s.ctx, p, id, bot.Text{Body: "y"})} {
 				var said interface{ UserMessage() string }
 				_, fatal := errors.AsType[*bot.Fatal](err)
-				if !errors.As(err, &said) || said.UserMessage() != c.said || fatal != c.fatal || isGone(err) {
+				_, refused := errors.AsType[*bot.Refused](err)
+				if !errors.As(err, &said) || said.UserMessage() != c.said || fatal != c.fatal || refused != c.refused || isGone(err) {
 					t.Errorf("%T %v", err, err)
 				}
 			}
