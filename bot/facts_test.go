@@ -81,6 +81,15 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 			"🔴 Cycle devvm? running 9 d 4 h · Healthy from outside: CPU 3 %, I/O moving, agent answers · forensics 20 s old" +
 				"\n⚠️ The host advises no verb; look inside the guest." + cycles + last,
 		},
+		"a reset did not help": {
+			pve.Cycle, with(host("Started 110 s ago: CPU 0 %, and no agent runs yet; give it a moment", ""), func(r *pve.Result) {
+				r.LastOp = "reset by bgbot, op 01ab, unverified 45 s ago: no block was written"
+			}),
+			"🔴 Cycle devvm? running 9 d 4 h · Started 110 s ago: CPU 0 %, and no agent runs yet · forensics 20 s old" +
+				"\n⚠️ The host advises no verb; give it a moment." +
+				"\nThe last reset was not seen to bring it back, and kept this QEMU; a `cycle` starts a fresh one." + cycles +
+				"\nLast: reset by bgbot, op 01ab, unverified 45 s ago: no block was written",
+		},
 		"a backup runs": {
 			pve.Cycle, with(host(stalled, pve.Cycle), func(r *pve.Result) { r.Lock = "backup" }),
 			"🔴 Cycle devvm? locked (backup): the host will refuse · running 9 d 4 h, no block I/O for 12 s, 3 requests waiting" + cycles + last,
@@ -201,6 +210,16 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 			host(fine, ""),
 			"🔵 devvm: running 9 d 4 h · Healthy from outside: CPU 3 %, I/O moving, agent answers · forensics 20 s old\n" +
 				"The host advises no verb; look inside the guest.\n" + gate,
+			"Forensics, Reset …, Cycle …",
+		},
+		"a reset that did not help": {
+			with(host("No block I/O for 3 min, and nothing tells whether any waits: idle or stalled; try SSH", ""), func(r *pve.Result) {
+				r.LastOp = "reset by bgbot, op 01ab, unverified 2 min ago"
+			}),
+			"🟠 devvm: running 9 d 4 h · No block I/O for 3 min, and nothing tells whether any waits: idle or stalled\n" +
+				"The host advises no verb; try SSH.\n" +
+				"The last reset was not seen to bring it back, and kept this QEMU; a `cycle` starts a fresh one.\n" +
+				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, unverified 2 min ago",
 			"Forensics, Reset …, Cycle …",
 		},
 		"no verb that helps": {
