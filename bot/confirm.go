@@ -234,7 +234,7 @@ func (b *Bot) confirm(m Message, key string, yes bool) {
 // did nothing.
 func (b *Bot) noCard(p Place) string {
 	if v := b.under(p); pve.Verb(v).Changes() {
-		return "`" + v + "` is under way on the host already; this did nothing more.\nThere is no open confirmation like that here any more."
+		return "`" + v + "` is under way already; this did nothing more.\nThere is no open confirmation like that here any more."
 	}
 	return "There is no open confirmation like that here; nothing was done now.\n" +
 		"It was answered, replaced or has expired, or the code is another; `vm status` says how things are."

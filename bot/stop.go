@@ -14,7 +14,7 @@ func (b *Bot) stop(m Message, id string) {
 	t := b.turnFor(m.Place, id)
 	if t == nil {
 		if v := b.under(m.Place); v != "" {
-			b.answer(m, "`"+v+"` is under way on the host and is not cut short; half a change is worse than a whole one.\nNo turn of the agent runs here.")
+			b.answer(m, "`"+v+"` is under way and is not cut short; half a change is worse than a whole one.\nNo turn of the agent runs here.")
 			return
 		}
 		b.nothingRuns(m, id != "")
@@ -86,7 +86,7 @@ func (b *Bot) nothingRuns(m Message, button bool) {
 	b.say(m.Place, Text{Body: body + "\nTo stop the VM itself, type `vm stop`.", Choices: stops, Only: m.From.ID})
 }
 
-// stopText is the end of a turn that who stopped. change is the verb that goes on at the host.
+// stopText is the end of a turn that who stopped. change is the verb that goes on.
 func stopText(s agentrun.Stopped, who, change string, took time.Duration) (state, text string) {
 	if n := len(s.Left); n > 0 {
 		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
@@ -95,7 +95,7 @@ func stopText(s agentrun.Stopped, who, change string, took time.Duration) (state
 	state = "⏹ Stopped after " + clock(took)
 	text = "⏹ The agent was stopped by " + plain(who, 40) + "."
 	if change != "" {
-		text += " `" + change + "` goes on at the host; its result comes here."
+		text += " `" + change + "` goes on; its result comes here."
 	}
 	text += "\n"
 	if s.Ended == 0 {
