@@ -83,7 +83,7 @@ func (d *delivery) postWhile(ctx, wanted context.Context, due time.Duration, p P
 	}
 	err := d.try(ctx, wanted, "post", l, ticket, post)
 	if errors.Is(err, errRefused) {
-		d.log.ErrorContext(ctx, "the chat refuses a message, a short one takes its place", "place", p.String(), "bytes", len(t.Body), "files", len(t.Files))
+		d.log.ErrorContext(ctx, "the chat refuses a message, a short one takes its place", "place", p.String(), "text", cut(t.Body, mostLogged), "files", len(t.Files))
 		t = shortened(t)
 		err = d.try(ctx, ctx, "post", l, ticket, post)
 	}
@@ -133,6 +133,9 @@ func (d *delivery) home(ctx context.Context, person string, t Text) error {
 // errRefused is a message that the chat does not take while it takes others. It must not hold up what is behind it.
 var errRefused = errors.New("the chat takes other messages, but not this one")
 
+// mostLogged is how much of a message that is refused the log has, in runes: elsewhere it is lost.
+const mostLogged = 20_000
+
 // shortened is what takes the place of a message that is refused: its state, its buttons, and its files, which may be the
 // evidence.
 func shortened(t Text) Text {
@@ -148,7 +151,7 @@ func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error
 	edit := func(ctx context.Context) error { return d.chat.Edit(ctx, p, id, t) }
 	err := d.try(ctx, ctx, "edit", &d.edits, ticket, edit)
 	if errors.Is(err, errRefused) {
-		d.log.ErrorContext(ctx, "the chat refuses an edit, a short one takes its place", "place", p.String(), "bytes", len(t.Body))
+		d.log.ErrorContext(ctx, "the chat refuses an edit, a short one takes its place", "place", p.String(), "text", cut(t.Body, mostLogged))
 		t = shortened(t)
 		err = d.try(ctx, ctx, "edit", &d.edits, ticket, edit)
 	}

@@ -44,8 +44,8 @@ func TestAMessageThatTheChatRefusesDoesNotHoldUpTheThread(t *testing.T) {
 // In the only thread that is at work nothing else can prove that the chat takes other messages; it has to say so.
 func TestAMessageThatTheChatCannotReadIsSoonAShortOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{}
-		d := delivers(s)
+		s, log := &service{limits: SlowLimits}, &strings.Builder{}
+		d := newDelivery(s, func(s string) string { return s }, slog.New(slog.NewTextHandler(log, nil)))
 		s.refuseText = func(body string) error {
 			if strings.Contains(body, "poison") {
 				return &Refused{errors.New("invalid_blocks")}
@@ -72,6 +72,11 @@ func TestAMessageThatTheChatCannotReadIsSoonAShortOne(t *testing.T) {
 		const short = "\n(The chat refused the whole of this message; the log has more.)"
 		if want := []string{"☑ Ended" + short, "the answer" + short}; !slices.Equal(s.thread, want) {
 			t.Errorf("the thread is %q, want %q", s.thread, want)
+		}
+		for _, lost := range []string{`Ended\n\nwith poison in it`, `the answer\nwith poison in it`} {
+			if !strings.Contains(log.String(), lost) {
+				t.Errorf("the log has nothing of %q:\n%s", lost, log)
+			}
 		}
 	})
 }
