@@ -184,11 +184,19 @@ func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *tic
 		if told && refused > 2 || refused > 7 && l.took.Load() > before { // some 20 s
 			return errors.Join(errRefused, err)
 		}
-		d.log.WarnContext(ctx, "the chat did not take a message", "what", what, "refused", refused, "again_in", pause, "err", err)
+		d.log.Log(ctx, loud(refused), "the chat did not take a message", "what", what, "refused", refused, "again_in", pause, "err", err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+// loud is how the log has a try that failed: a chat may be away for days, and then a line a minute is enough.
+func loud(tries int) slog.Level {
+	if tries <= 6 || tries%12 == 0 {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
 }
 
 // once gives one call to the chat a deadline of its own: a hanging request must not hold the queue for ever.

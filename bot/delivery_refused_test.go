@@ -81,6 +81,31 @@ func TestAMessageThatTheChatCannotReadIsSoonAShortOne(t *testing.T) {
 	})
 }
 
+// A chat may be away for days.
+func TestAChatThatIsDownFillsNoLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, log := &service{limits: SlowLimits}, &strings.Builder{}
+		d := newDelivery(s, func(s string) string { return s }, slog.New(slog.NewTextHandler(log, nil)))
+		began := time.Now()
+		s.refuse = func(int, string) error {
+			if at := time.Since(began); time.Second < at && at < time.Hour {
+				return errors.New("502 bad gateway")
+			}
+			return nil
+		}
+		l := d.show(t.Context(), place("a"), 0, func() []Text { return []Text{{Body: time.Now().String()[:19]}} }, nil)
+		passes(2 * time.Second)
+		if _, err := d.post(t.Context(), place("b"), Text{Body: "a result"}); err != nil {
+			t.Error(err)
+		}
+		passes(10 * time.Second)
+		l.close()
+		if n := strings.Count(log.String(), "\n"); n < 10 || n > 160 {
+			t.Errorf("%d lines in an hour", n)
+		}
+	})
+}
+
 // filed counts the files that are in the chat.
 type filed struct {
 	*service

@@ -98,7 +98,7 @@ func (l *live) follow(ctx context.Context) {
 		case l.open.Err() == nil:
 			pause := l.d.pause(&l.d.edits, err, failed)
 			failed++
-			l.d.log.WarnContext(ctx, "the chat did not take a live message", "again_in", pause, "err", err)
+			l.d.log.Log(ctx, loud(failed), "the chat did not take a live message", "again_in", pause, "err", err)
 			if sleep(l.open, pause) != nil {
 				return
 			}
