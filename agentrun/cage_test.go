@@ -244,3 +244,32 @@ func TestACommandGoesBeforeBgbotAndLeavesNoTemporaryFile(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Landlock keeps a command from ending bgbot, and has no word on a limit of CPU time that makes the kernel do it.
+func TestACommandLeavesTheLimitsOfOthersAlone(t *testing.T) {
+	t.Parallel()
+	if landlockABI() == 0 {
+		t.Skip("NOT TESTED: this kernel has no Landlock")
+	}
+	r := newRig(t, nil)
+	victim := exec.CommandContext(t.Context(), "sleep", "600")
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = victim.Wait() }()
+	defer func() { _ = victim.Process.Kill() }()
+	pid := victim.Process.Pid
+	commands := fmt.Sprintf("prlimit --pid %[1]d --cpu=1:1; renice -n 3 -p %[1]d; taskset -p -c 0 %[1]d; chrt --batch -p 0 %[1]d; ionice -c 3 -p %[1]d; ", pid) +
+		"ulimit -c 0; nice -n 5 prlimit --core=0:0 echo it may do that to itself"
+	rec := all(t, r.Start(t.Context(), prompt(newSession(), script(step{"bash": commands}, step{"text": "x"})), allow))
+	answer(t, rec)
+	out := first[ToolResult](t, rec).Output
+	contains(t, out, "it may do that to itself")
+	var cpu unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_CPU, nil, &cpu); err != nil || cpu.Max != unix.RLIM_INFINITY {
+		t.Errorf("another process of the user has the limit %+v, %v; the command said\n%s", cpu, err, out)
+	}
+	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, pid); err != nil || nice != 20 { // 20 - nice, as the kernel has it
+		t.Errorf("another process of the user has the priority %d, %v", nice, err)
+	}
+}

@@ -53,6 +53,9 @@ func becomeCLI(rules string, args []string) {
 func becomeShell(self string, args []string) {
 	c, err := enter(filepath.Join(filepath.Dir(self), rulesName), false)
 	if err == nil {
+		err = letOthersBe()
+	}
+	if err == nil {
 		env := slices.DeleteFunc(syscall.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "SHELL=") })
 		err = syscall.Exec(c.Bash, append([]string{shellName}, noLogin(args)...), append(env, "SHELL="+c.Bash)) //nolint:gosec // the agent's command, which was allowed
 	}
