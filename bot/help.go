@@ -12,7 +12,7 @@ import (
 func (b *Bot) help(m Message) {
 	var s strings.Builder
 	where := "**I repair %s from this thread.**\nSay what is wrong"
-	if m.Place.Thread == "" {
+	if m.Place.Thread == "" || !b.ours(m.Place) { // nor does a reply below what others have posted reach the agent
 		where = "**I repair %s.**\nSay in the channel what is wrong"
 	}
 	fmt.Fprintf(&s, where+"; an agent logs in, looks, and mends it. A reply goes on with the same session.\n\n", b.VM.Name)

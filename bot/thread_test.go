@@ -24,6 +24,8 @@ func TestAReplyBelowWhatOthersPostedIsNotForTheAgent(t *testing.T) {
 	}
 	i.hears(Message{Text: "vm status", Place: alert})
 	i.shows("🔵 devvm: running")
+	i.hears(Message{Text: "help", Place: alert})
+	i.shows("\\*\\*I repair devvm\\.\\*\\*\nSay in the channel what is wrong; an agent logs in")
 	for _, words := range []string{"model opus", "again"} { // neither makes the thread ours
 		i.hears(Message{Text: words, Place: alert})
 		i.phone.says(t, "This thread uses", 0)
