@@ -38,7 +38,7 @@ func Check(ctx context.Context, opt Options) []Finding {
 		if blind && look.what != "slack.app_token" {
 			continue
 		}
-		found, err := insist(ctx, checkLimit, look.do)
+		found, err := insist(ctx, s.opt.Log, checkLimit, look.do)
 		f := Finding{What: look.what, Text: found.text}
 		switch {
 		case err != nil:

@@ -72,7 +72,7 @@ func Open(ctx context.Context, opt Options) (*Chat, error) {
 	s := newSurvey(opt)
 	first, rest := s.needed()
 	for _, look := range first {
-		if _, err := insist(ctx, openLimit, look.do); err != nil {
+		if _, err := insist(ctx, s.opt.Log, openLimit, look.do); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +83,7 @@ func Open(ctx context.Context, opt Options) (*Chat, error) {
 	var looking sync.WaitGroup
 	for _, look := range rest {
 		looking.Go(func() {
-			if _, err := insist(ctx, openLimit, look.do); err != nil {
+			if _, err := insist(ctx, s.opt.Log, openLimit, look.do); err != nil {
 				stop(err)
 			}
 		})

@@ -195,8 +195,10 @@ const openLimit = 45 * time.Second
 // passing are Slack's own troubles; any other no is an answer.
 var passing = []string{"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
 
-// insist tries until it succeeds, trying cannot help, or the limit is over.
-func insist(ctx context.Context, limit time.Duration, do func(context.Context) (finding, error)) (finding, error) {
+// insist tries until it succeeds, trying cannot help, or the limit is over. That it takes so long is said once, in the log:
+// whoever starts bgbot for the first time looks at that.
+func insist(ctx context.Context, log *slog.Logger, limit time.Duration, do func(context.Context) (finding, error)) (finding, error) {
+	told := false
 	began, pace := time.Now(), backoff{least: 250 * time.Millisecond, most: 2 * time.Second}
 	var asked time.Duration // how long Slack itself wants us to wait
 	for {
@@ -215,6 +217,10 @@ func insist(ctx context.Context, limit time.Duration, do func(context.Context) (
 		}
 		if asked = 0; time.Since(began) > limit {
 			return finding{}, &unreachable{err}
+		}
+		if !told {
+			told = true
+			log.WarnContext(ctx, "slack does not answer yet, asking on", "for_up_to", limit, "err", err)
 		}
 		if busy, ok := errors.AsType[*bot.Busy](err); ok {
 			asked = min(busy.After, limit)

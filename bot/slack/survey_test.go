@@ -2,6 +2,7 @@ package slack
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -137,10 +138,14 @@ func TestItDoesNotWaitForEver(t *testing.T) {
 	s := newScene(t)
 	s.Inject(slacktest.Fault{Methods: []string{"auth.test"}, Kind: slacktest.HTML503})
 	look := newSurvey(s.options())
-	_, err := insist(t.Context(), 10*time.Millisecond, look.identity)
+	var log strings.Builder
+	_, err := insist(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), 300*time.Millisecond, look.identity)
 	const want = "Slack does not answer: auth.test: HTTP 503 Service Unavailable. Look at the network, at slack.api_url and at status.slack.com, then start bgbot again."
 	if got := sentence(err); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	if n := strings.Count(log.String(), `msg="slack does not answer yet, asking on"`); n != 1 {
+		t.Errorf("the log says %d times that it takes long:\n%s", n, &log)
 	}
 }
 
