@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ func hasBrand(pid int) bool {
 	return unix.Prlimit(pid, branded, nil, &limit) == nil && limit.Max == 0
 }
 
-// litter is our children that are CLIs. Who reads it has waited for a birth that is under way.
+// litter is our children that are CLIs. It is locked while one is born, until its pid is known.
 var litter = struct {
 	sync.RWMutex // guards pids
 	pids         map[int]bool
@@ -50,9 +51,14 @@ func (p proc) orphan() bool {
 	if p.ppid != self || !hasBrand(p.pid) || hasBrand(self) {
 		return false
 	}
-	litter.RLock()
-	defer litter.RUnlock()
-	return !litter.pids[p.pid]
+	for range 20 {
+		if litter.TryRLock() {
+			defer litter.RUnlock()
+			return !litter.pids[p.pid]
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	return false // a birth hangs, likely on a disk: a stop must not hang with it, nor end what may be a CLI
 }
 
 // newest is the pid that was given last, 0 if /proc does not tell (proc_loadavg(5)).

@@ -64,3 +64,27 @@ func TestWhatForksAndLeavesWithoutEndIsStopped(t *testing.T) {
 		t.Errorf("it is alive %s after the stop, which says %+v", now.Sub(last), got)
 	}
 }
+
+// A birth waits for a disk that hangs, and a stop elsewhere must not wait with it.
+func TestAStopDoesNotWaitForABirthThatHangs(t *testing.T) {
+	child := exec.CommandContext(t.Context(), "prlimit", "--msgqueue=0:0", "sleep", "600")
+	if err := child.Start(); err != nil {
+		t.Skip("NOT TESTED: ", err)
+	}
+	defer func() { _ = child.Wait() }()
+	defer func() { _ = child.Process.Kill() }()
+	eventually(t, "it has the brand", func() bool { return hasBrand(child.Process.Pid) })
+	p, _ := lookup(child.Process.Pid)
+	litter.Lock()
+	began := time.Now()
+	if p.orphan() {
+		t.Error("it is taken for an orphan, but may be a CLI")
+	}
+	if took := time.Since(began); took > patience {
+		t.Errorf("that took %s", took)
+	}
+	litter.Unlock()
+	if !p.orphan() {
+		t.Error("it is taken for a CLI")
+	}
+}
