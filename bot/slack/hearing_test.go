@@ -222,6 +222,18 @@ func TestPeopleAreToldThatNothingIsHeard(t *testing.T) {
 	}
 }
 
+// Slack may be out of reach for days, and is tried every few seconds.
+func TestASlackThatIsAwayFillsNoLog(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, briskly(), quick)
+	r.SetLink(slacktest.Link{Status: 503})
+	r.start(t)
+	eventually(t, "ten attempts were made", func() bool { return len(r.Calls("apps.connections.open")) > 10 })
+	if n := strings.Count(r.log.String(), "no connection to slack"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // Two programs on one token split the events between them, and neither notices: only hello's count tells.
 func TestAnotherProgramOnTheTokenIsTold(t *testing.T) {
 	t.Parallel()

@@ -130,6 +130,7 @@ func (l *link) stay(ctx context.Context) error {
 	pace := backoff{least: l.timing.least, most: l.timing.most}
 	var current *socket
 	var asked time.Duration // how long Slack itself wants us to wait
+	said := ""              // in the log, of why there is no connection
 	for {
 		if err := pauseFor(ctx, max(pace.pause(), asked)); err != nil {
 			return err
@@ -149,14 +150,17 @@ func (l *link) stay(ctx context.Context) error {
 			if busy, ok := errors.AsType[*bot.Busy](err); ok {
 				asked = busy.After
 			}
-			l.log.WarnContext(ctx, "no connection to slack", "attempt", pace.tries, "err", err)
+			if text := err.Error(); text != said {
+				l.log.WarnContext(ctx, "no connection to slack", "attempt", pace.tries, "err", err)
+				said = text
+			}
 			l.tellDeaf()
 			continue
 		}
 		if current != nil {
 			current.retire()
 		}
-		current = next
+		current, said = next, ""
 		l.ackLate(current)
 		l.outlast(ctx, current, &pace)
 	}
