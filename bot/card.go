@@ -56,15 +56,18 @@ func (b *Bot) question(v pve.Verb, f facts) string {
 	return body + plain(line, lockScreen) + "\n\n" + strings.Join(rest, "\n")
 }
 
-func (b *Bot) rule(r request) string {
-	switch b.Confirm.by(r.verb) {
+func (b *Bot) rule(r request) string { return b.ruleFor(r.verb, plain(r.name, 40)) }
+
+// ruleFor says who may confirm what who asked for.
+func (b *Bot) ruleFor(v pve.Verb, who string) string {
+	switch b.Confirm.by(v) {
 	case auth.Other:
 		return "A second person has to confirm."
 	case auth.Any:
 		return "Anybody on the allowlist may confirm."
 	case auth.Requester:
 	}
-	return "Only " + plain(r.name, 40) + " may confirm."
+	return "Only " + who + " may confirm."
 }
 
 // title is the verb as a button says it: "Cycle devvm".

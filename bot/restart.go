@@ -115,7 +115,7 @@ func (b *Bot) showAgain(c *store.Confirmation, f facts) {
 	if c.Verb == string(hostKeyVerb) {
 		t = b.keyCard(*c)
 	}
-	t.Body += "\n\nStill open after my restart. " + orType(*c)
+	t.Body += "\n\nStill open after my restart. " + b.ruleFor(pve.Verb(c.Verb), b.called(c.Requester)) + "\n" + orType(*c)
 	if err := out.settle(b.work, p, c.Card, t); gone(err) {
 		c.Card = b.say(p, t)
 		b.Store.SetCard(b.work, c.Nonce, c.Card)
