@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"bgbot/auth"
 	"bgbot/pve"
@@ -58,7 +59,8 @@ func (c command) forAgent() bool { return c.kind == talk || c.kind == model || c
 
 // parse reads a typed text or a click. Phones capitalise the first letter and set curly quotes; both are forgiven for
 // our own words, never inside a verb's argument. A sentence that merely begins with one of our words goes to the agent,
-// but a text that begins with "/vm", or is "vm" and one word, never does: a mistyped verb must not become a prompt.
+// but a text that begins with "/vm", or is "vm" and one word, or both in one, never does: a mistyped verb must not become a
+// prompt.
 func parse(m Message, prompts []Prompt) command {
 	switch {
 	case m.Notice != "":
@@ -87,6 +89,8 @@ func parse(m Message, prompts []Prompt) command {
 		return parseVerb(words, text)
 	case first == "vm":
 		return parseVerb(words, text)
+	case len(words) == 1 && isJoined(first):
+		return command{kind: invalid, err: notAVerb(first)}
 	case len(words) == 1 && isVerb(first):
 		return command{kind: invalid, err: &says{"Did you mean `vm " + first + "`? A bare word would only reach the agent; nothing was done."}}
 	case len(words) == 2 && len(words[1]) == 4 && (first == "confirm" && wordPattern.MatchString(words[1]) || first == "cancel" && codePattern.MatchString(words[1])):
@@ -131,6 +135,17 @@ func isVerb(word string) bool {
 	return err == nil
 }
 
+// isJoined says that a word is "vm" and a verb with no blank between them, as in "vmstatus" or "vm-status".
+func isJoined(word string) bool {
+	rest, vm := strings.CutPrefix(word, "vm")
+	return vm && isVerb(strings.TrimLeftFunc(rest, func(r rune) bool { return !unicode.IsLetter(r) }))
+}
+
+// notAVerb answers a mistyped verb.
+func notAVerb(word string) error {
+	return &says{plain(word, 40) + " is not a verb; nothing was done.\nThe verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "`, `vm ") + "`."}
+}
+
 func parseVerb(words []string, text string) command {
 	slash := strings.HasPrefix(text, "/")
 	if len(words) == 1 {
@@ -145,7 +160,7 @@ func parseVerb(words []string, text string) command {
 	case slash && len(words) > 2:
 		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done.\nTo ask the agent, write it in the channel without `/vm`."}}
 	case slash || len(words) == 2:
-		return command{kind: invalid, err: &says{plain(words[1], 40) + " is not a verb; nothing was done.\nThe verbs: `vm " + strings.ReplaceAll(pve.Words(), " ", "`, `vm ") + "`."}}
+		return command{kind: invalid, err: notAVerb(words[1])}
 	default:
 		return command{kind: talk, arg: text}
 	}

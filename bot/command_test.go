@@ -40,6 +40,13 @@ func TestWhatPeopleType(t *testing.T) {
 		{text: "vm cycle now", kind: invalid, act: auth.Talk},
 		{text: "vm cycle;id", kind: invalid, act: auth.Talk},
 		{text: "vm cуcle", kind: invalid, act: auth.Talk}, // a Cyrillic у
+		{text: "vmstatus", kind: invalid, act: auth.Talk},
+		{text: "Vm-cycle!", kind: invalid, act: auth.Talk},
+		{text: "vm_status", kind: invalid, act: auth.Talk},
+		{text: "/vm.stop", kind: invalid, act: auth.Talk},
+		{text: "vm–reset", kind: invalid, act: auth.Talk}, // a phone makes one dash of two
+		{text: "vmstat", kind: talk, arg: "vmstat", act: auth.Talk},
+		{text: "vmstatus says what?", kind: talk, arg: "vmstatus says what?", act: auth.Talk},
 		{text: "/vm reboot please", kind: invalid, act: auth.Talk},
 		{text: "vm is frozen, please look", kind: talk, arg: "vm is frozen, please look", act: auth.Talk},
 		{text: "confirm 4f7q", kind: confirm, arg: "4F7Q", act: auth.Confirm},
