@@ -26,12 +26,13 @@ type link struct {
 	mu       sync.Mutex // guards what follows
 	ended    bool
 	changing bool
+	mute     bool // it was cut
 }
 
 // cut ends the link: reads are cancelled, a change goes on without its client.
 func (l *link) cut(cause error) {
 	l.mu.Lock()
-	l.ended = true
+	l.ended, l.mute = true, true
 	l.mu.Unlock()
 	l.end(cause)
 	_ = l.conn.Close()
@@ -46,6 +47,17 @@ func (l *link) stop() {
 	if !changing {
 		l.cut(errStopping)
 	}
+}
+
+// patience is how long the client may take for its answer. One that was cut gets none: its read has ended because of that,
+// perhaps before the connection has.
+func (l *link) patience() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mute {
+		return 0
+	}
+	return flushTime
 }
 
 // begin says whether v may still begin. From here on a change holds the link open.
@@ -175,7 +187,7 @@ func (s *Server) answer(reads context.Context, g *guest, l *link, ch ssh.Channel
 	exit := s.run(reads, g, l, out, command)
 
 	// From here on a client that does not read, or does not leave, holds nothing up.
-	_ = l.raw.SetDeadline(time.Now().Add(flushTime))
+	_ = l.raw.SetDeadline(time.Now().Add(l.patience()))
 	out.close()
 	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(exit)})) //nolint:gosec // 0 to 7
 	_ = ch.Close()
