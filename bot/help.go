@@ -64,9 +64,7 @@ func (b *Bot) threadModel(p Place) string {
 
 // model changes the model of a thread, from the next message on.
 func (b *Bot) model(m Message, name string) {
-	th := b.thread(m.Place)
-	th.Model = name
-	b.Store.SaveThread(b.work, th)
+	b.changeThread(m.Place, func(th *store.Thread) { th.Model = name })
 	b.record(b.work, m.Place, m.From, "model", name, "set", "")
 	b.answer(m, "This thread uses "+code(name, 60)+" from its next turn on. If there is no such model, the agent says so then.")
 }

@@ -196,21 +196,18 @@ func (b *Bot) release(t *turn) {
 
 // thread is the session of a place, a new one for a new place.
 func (b *Bot) thread(p Place) store.Thread {
-	th, ok := b.Store.Thread(b.work, store.Place(p))
-	if !ok {
-		th = store.Thread{Place: store.Place(p), Session: uuid.NewString(), Model: b.Model, Opened: time.Now()}
-	}
-	th.Touched = time.Now()
-	b.Store.SaveThread(b.work, th)
-	return th
+	return b.changeThread(p, func(*store.Thread) {})
 }
 
-// began notes that the session exists. The thread is read anew: its model may have been changed meanwhile.
-func (b *Bot) began(p Place) {
-	if th, ok := b.Store.Thread(b.work, store.Place(p)); ok {
-		th.Started = true
-		b.Store.SaveThread(b.work, th)
-	}
+// changeThread changes the session of a place, a new one for a new place, as one step: several people share it.
+func (b *Bot) changeThread(p Place, change func(*store.Thread)) store.Thread {
+	return b.Store.ChangeThread(b.work, store.Place(p), func(th *store.Thread) {
+		if th.Session == "" {
+			th.Session, th.Model, th.Opened = uuid.NewString(), b.Model, time.Now()
+		}
+		th.Touched = time.Now()
+		change(th)
+	})
 }
 
 // promptID is a message's id among all places; the agent never runs the same one twice.
@@ -237,7 +234,7 @@ func (b *Bot) follow(t *turn, thread store.Thread) (result agentrun.Result, err 
 				t.note("the earlier session of this thread is gone; the agent begins anew and does not remember it")
 			}
 			if !thread.Started {
-				b.began(t.place)
+				b.changeThread(t.place, func(th *store.Thread) { th.Session, th.Started = thread.Session, true })
 			}
 		case agentrun.Tool:
 			b.Log.Info("tool", "place", t.place.String(), "turn", t.id, "step", steps, "tool", e.Name)

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/internal/store"
 )
 
 // The page of a turn still waits for its slot when the answer is there: then the answer takes along what was done.
@@ -74,5 +76,38 @@ func TestWhatWasSaidInARunningTurnReachesTheAgentInItsOrder(t *testing.T) {
 	i.waits("the agent was not told all", func() bool { return len(i.told()) == len(want) })
 	if got := i.told(); !slices.Equal(got, want) {
 		t.Errorf("the agent was told %q, want %q", got, want)
+	}
+}
+
+// busy says that a turn runs in a thread.
+func (i *incident) busy(p Place) bool {
+	i.Bot.mu.Lock()
+	defer i.Bot.mu.Unlock()
+	return i.turns[p] != nil
+}
+
+// Somebody begins a thread, and somebody else chooses its model meanwhile.
+func TestAModelThatIsChosenWhileASessionBeginsDoesNotUndoThat(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	places := make([]Place, 8)
+	for n := range places {
+		places[n] = Place{Chat: "phone", Channel: "C1", Thread: fmt.Sprint("t", n)}
+		i.hears(Message{Text: "devvm is frozen", Place: places[n], Opens: true})
+	}
+	var chosen sync.WaitGroup
+	for _, p := range places {
+		chosen.Go(func() {
+			for i.busy(p) {
+				i.model(Message{Place: p, From: operator}, "opus")
+			}
+		})
+	}
+	chosen.Wait()
+	for _, p := range places {
+		i.waits("a session began and was forgotten", func() bool {
+			th, _ := i.Store.Thread(t.Context(), store.Place(p))
+			return th.Started && th.Model == "opus"
+		})
 	}
 }

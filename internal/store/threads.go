@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"maps"
 	"slices"
 	"time"
 )
@@ -42,53 +41,38 @@ func scanThread(row scanner) (t Thread, err error) {
 
 // Thread is the thread at p, if there is one. While the disk fails, it knows the 512 touched last and all since then.
 func (s *Store) Thread(ctx context.Context, p Place) (Thread, bool) {
-	s.mu.Lock()
-	t, ok := s.threads.get(p)
+	defer s.mu.Unlock()
+	return s.lockThread(ctx, p)
+}
+
+// ChangeThread lets change make something of the thread at p, or of a new one that has its place only, keeps what comes of
+// it and returns that. No other change comes in between, so none is lost. change must not use the store.
+func (s *Store) ChangeThread(ctx context.Context, p Place, change func(*Thread)) Thread {
+	t, _ := s.lockThread(ctx, p)
+	t.Place = p
+	change(&t)
+	w := s.enqueue(threadWrite(t))
+	s.threads.put(p, t)
 	s.mu.Unlock()
-	if ok {
+	s.settled(ctx, w)
+	return t
+}
+
+// lockThread is the thread at p, if there is one. The caller unlocks mu.
+func (s *Store) lockThread(ctx context.Context, p Place) (Thread, bool) {
+	s.mu.Lock()
+	if t, ok := s.threads.get(p); ok {
 		return t, true
 	}
+	s.mu.Unlock()
 	found, _ := ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]Thread, error) {
 		return list(ctx, db, scanThread, selectThreads+`where chat = ? and channel = ? and thread = ?`, p.Chat, p.Channel, p.Thread)
 	})
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, t := range found {
 		s.threads.learn(p, t)
 	}
 	return s.threads.get(p)
-}
-
-// SaveThread keeps t as the thread at its place, new or changed.
-func (s *Store) SaveThread(ctx context.Context, t Thread) {
-	s.mu.Lock()
-	w := s.enqueue(threadWrite(t))
-	s.threads.put(t.Place, t)
-	s.mu.Unlock()
-	s.settled(ctx, w)
-}
-
-// Threads lists the threads touched at since or later, the latest first. While the disk fails, it lists those that it
-// knows.
-func (s *Store) Threads(ctx context.Context, since time.Time) []Thread {
-	rows, _ := ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]Thread, error) {
-		return list(ctx, db, scanThread, selectThreads+`where touched >= ?`, nanos(since))
-	})
-	known := make(map[Place]Thread, len(rows))
-	for _, t := range rows {
-		known[t.Place] = t
-	}
-	s.mu.Lock()
-	maps.Insert(known, s.threads.values())
-	s.mu.Unlock()
-	var threads []Thread
-	for _, t := range known {
-		if !t.Touched.Before(since) {
-			threads = append(threads, t)
-		}
-	}
-	slices.SortFunc(threads, func(a, b Thread) int { return b.Touched.Compare(a.Touched) })
-	return threads
 }
 
 func (s *Store) loadThreads() error {

@@ -122,7 +122,7 @@ func TestABotStartsOnADiskThatTurnedReadOnly(t *testing.T) {
 	same(t, "a confirmation that only the disk knows", s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)), ErrUnread)
 	_, err := s.ConfirmationByCode(ctx, "slack", "C1", "4F7Q")
 	same(t, "and its code", err, ErrUnread)
-	s.SaveThread(ctx, Thread{Place: here, Session: "newer", Touched: at(1)})
+	keep(ctx, s, Thread{Place: here, Session: "newer", Touched: at(1)})
 	s.EndTurn(ctx, "cut")
 	remount(t, disk, false)
 	written(t, s)
@@ -275,7 +275,7 @@ func TestWhatDoesNotFitIsCounted(t *testing.T) {
 	s := n.s
 	n.before()
 	release := hang(s)
-	s.SaveThread(ctx, Thread{Place: here, Session: "s2", Touched: at(1)})
+	keep(ctx, s, Thread{Place: here, Session: "s2", Touched: at(1)})
 	s.EndTurn(ctx, "cut")
 	if err := s.UseConfirmation(ctx, "n1", "slack:U1", Confirmed, at(1)); err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func TestADoneContextEndsTheWaitNotTheWrite(t *testing.T) {
 	release := hang(s)
 	s.patience = time.Minute
 	s.Record(ctx, Entry{At: at(0), Text: "kept"})
-	s.SaveThread(ctx, Thread{Place: here, Session: "s1"})
+	keep(ctx, s, Thread{Place: here, Session: "s1"})
 	if took := time.Since(began); took > straggler {
 		t.Errorf("took %s", took)
 	}
