@@ -81,7 +81,7 @@ type Bot struct {
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
 	knocked time.Time                // when the VM's host key was looked at last
-	kept    map[Place]*absence       // what was said while we were away and was not run
+	kept    map[Place]*absence       // what reached us too late and was not run
 	visits  map[auth.Person]visit    // to their pages
 	names   map[auth.Person]string   // of those who may act, as their chat showed them last
 	sight   sight                    // of the VM, since the last change

@@ -21,7 +21,7 @@ func (b *Bot) help(m Message) {
 		fmt.Fprintf(&s, "- `vm %s`: %s\n", v, v.Explain())
 	}
 	s.WriteString("- `confirm CODE` or `cancel CODE` answers a card where buttons do not work\n")
-	s.WriteString("- `again` runs what came in this thread while I was away\n")
+	s.WriteString("- `again` runs what reached me too late in this thread\n")
 	fmt.Fprintf(&s, "- `model NAME` changes the model of this thread (now %s)\n\n", code(b.threadModel(m.Place), 60))
 	fmt.Fprintf(&s, "The verbs go straight to the Proxmox host and need no model. Changes ask first; the question is open for %s. %s\n\n", clock(b.Confirm.TTL), b.Power.explain())
 	fmt.Fprintf(&s, "What I cannot do: help when the place where I run is down too, or repair the Proxmox host itself.")

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ type missed struct {
 	who  auth.Person
 	name string
 	text string
-	at   time.Time
+	late time.Duration // when it reached us
 }
 
 // absence is what was missed in one thread, and what the thread was told of it.
@@ -29,7 +30,7 @@ type absence struct {
 	telling bool
 }
 
-// missed decides on what was said while we were away; nil means that it is as good as new. A stop and a cancel are safe
+// missed decides on what did not reach us when it was said; nil means that it is as good as new. A stop and a cancel are safe
 // however late; nothing else without a model is.
 func (b *Bot) missed(m Message, c command) (act func()) {
 	late := time.Since(m.At)
@@ -43,7 +44,7 @@ func (b *Bot) missed(m Message, c command) (act func()) {
 	if c.kind == rerun {
 		return func() { b.say(m.Place, Text{Body: missedText(1, late)}) }
 	}
-	kept := b.keep(m, c.arg)
+	kept := b.keep(m, c.arg, late)
 	return func() { b.tellMissed(m.Place, kept) }
 }
 
@@ -57,7 +58,8 @@ func (b *Bot) tellMissed(p Place, a *absence) {
 	a.telling = true
 	for a.told < len(a.texts) {
 		n, id := len(a.texts), a.id
-		t := Text{Body: missedText(n, time.Since(a.texts[0].at))}
+		latest := slices.MaxFunc(a.texts, func(x, y missed) int { return cmp.Compare(x.late, y.late) })
+		t := Text{Body: missedText(n, latest.late)}
 		b.mu.Unlock()
 		if id == "" || b.out[p.Chat].settle(b.work, p, id, t) != nil {
 			id = b.say(p, t)
@@ -68,19 +70,21 @@ func (b *Bot) tellMissed(p Place, a *absence) {
 	a.telling = false
 }
 
+// missedText claims no more than what is known of a text. Who was away, bgbot or only the chat's delivery, is the chat's to
+// tell, once for all of them.
 func missedText(n int, late time.Duration) string {
 	if n == 1 {
-		return fmt.Sprintf("⌛ This came while I was away for %s, and I did not run it. Type `again` to run it.", age(late))
+		return fmt.Sprintf("⌛ This reached me %s late, and I did not run it. Type `again` to run it.", age(late))
 	}
 	them := "them all"
 	if n == 2 {
 		them = "both"
 	}
-	return fmt.Sprintf("⌛ %d messages here came while I was away for %s, and I did not run them. Type `again` to run %s.", n, age(late), them)
+	return fmt.Sprintf("⌛ %d messages here reached me up to %s late, and I did not run them. Type `again` to run %s.", n, age(late), them)
 }
 
 // keep remembers a text for "again".
-func (b *Bot) keep(m Message, text string) *absence {
+func (b *Bot) keep(m Message, text string, late time.Duration) *absence {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.kept) > 1000 {
@@ -91,7 +95,7 @@ func (b *Bot) keep(m Message, text string) *absence {
 		kept = &absence{}
 		b.kept[m.Place] = kept
 	}
-	kept.texts = append(kept.texts, missed{m.From, m.Name, text, m.At})
+	kept.texts = append(kept.texts, missed{m.From, m.Name, text, late})
 	return kept
 }
 

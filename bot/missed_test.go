@@ -17,15 +17,16 @@ func TestWhatWasSaidLongAgoIsRunOnlyWhenAskedForAgain(t *testing.T) {
 	i.Policy = auth.NewPolicy(operator, colleague)
 
 	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(7 * time.Minute)})
-	i.shows("⌛ This came while I was away for 7 min, and I did not run it\\. Type `again` to run it\\.$")
+	i.shows("⌛ This reached me 7 min late, and I did not run it\\. Type `again` to run it\\.$")
 	i.hears(Message{Text: "it hangs in the disk", Missed: true, At: ago(6 * time.Minute)})
-	i.shows("⌛ 2 messages here came while I was away for 7 min, and I did not run them\\. Type `again` to run both\\.$")
+	i.shows("⌛ 2 messages here reached me up to 7 min late, and I did not run them\\. Type `again` to run both\\.$")
 	i.hears(Message{Text: "Again.", From: colleague, Name: "colleague"})
 	i.shows("🤖 I looked")
 	if got, want := i.prompts(), `[colleague]: [operator]: devvm is frozen\n[operator]: it hangs in the disk`; !strings.Contains(got, want) {
 		t.Errorf("the agent was told %s, want %s", got, want)
 	}
 	i.phone.says(t, "⌛", 1)
+	i.phone.says(t, "away", 0) // a chat that delivers late looks the same
 
 	i.types("again") // to the agent, as nothing is missed any more
 	i.waits("a second answer", func() bool { return i.phone.count("🤖 I looked") == 2 })
@@ -38,7 +39,7 @@ func TestWhatWasMissedBeforeARestartHasToBeTypedAnew(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)
 	i.hears(Message{Text: "devvm is frozen", Missed: true, At: ago(7 * time.Minute)})
-	i.shows("⌛ This came")
+	i.shows("⌛ This reached me")
 	i.Bot.mu.Lock() // as a new process begins
 	clear(i.kept)
 	i.Bot.mu.Unlock()

@@ -98,7 +98,7 @@ func (in *intake) catchUp(ctx context.Context) {
 		in.gaps.close(r.upTo)
 		text := recovered(r.away, r.found, !r.cut)
 		if alarmed && text == "" {
-			text = "I can read again what was said here while I was away."
+			text = "I can read back what is said here again."
 		}
 		if text != "" {
 			in.notice(ctx, "recovered/"+stamp(time.Now()), text)

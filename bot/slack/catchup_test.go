@@ -46,7 +46,7 @@ func TestWhatWasSaidWhileTheBotWasOffIsReadBack(t *testing.T) {
 		t.Errorf("the core has %q, want %q", got, want)
 	}
 	only := s.Ephemerals(operator)
-	if len(only) != 1 || only[0].Text != "You said something while I was away and changed it since; say it again." {
+	if len(only) != 1 || only[0].Text != "You said something that did not reach me and have changed it since; say it again." {
 		t.Errorf("the operator alone reads %+v", only)
 	}
 	for _, m := range s.core.all()[1:] {

@@ -156,7 +156,7 @@ func (in *intake) mourn(ctx context.Context, ev object) {
 		return
 	}
 	in.ledger.refused(ts)
-	say := bot.Text{Body: "You said something while I was away and changed it since; say it again.", Only: user}
+	say := bot.Text{Body: "You said something that did not reach me and have changed it since; say it again.", Only: user}
 	if _, err := in.post(ctx, in.place(cmp.Or(ev.text("thread_ts"), ts)), say); err != nil {
 		in.log.WarnContext(ctx, "a refusal was not delivered", "err", err)
 	}

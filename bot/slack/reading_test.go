@@ -97,6 +97,15 @@ func TestPeopleAreToldThatNothingCanBeReadBack(t *testing.T) {
 	s.hears("one")
 }
 
+// Nothing was missed, and nobody looked whether the bot was away.
+func TestTheEndOfThatClaimsNoAbsence(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.Inject(slacktest.Fault{Methods: []string{"conversations.history"}, Kind: slacktest.HTML502, Times: 2})
+	s.run(nil)
+	s.notes("I can read back what is said here again.")
+}
+
 // The box booted with a clock an hour slow, which is set right before anything was read back. The mark is no hour ahead,
 // not even for the next process, and what is said then arrives.
 func TestTheMarkIsNeverAheadOfSlacksClock(t *testing.T) {
