@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -86,7 +86,7 @@ func (in *intake) take(ctx context.Context, e envelope) (answer []byte, err erro
 		if e.Type == "events_api" && !refused.later {
 			in.final(said)
 		}
-		return in.tell(e, o, m, refused.say, func() { in.final(said) }), nil
+		return in.tell(e, o, m, refused, func() { in.final(said) }), nil
 	}
 	if m.ID == "" {
 		return nil, nil
@@ -119,7 +119,8 @@ func (in *intake) final(said object) {
 }
 
 // tell says to the person alone why nothing happens, in the way that the envelope has for that, and then calls told.
-func (in *intake) tell(e envelope, o object, m bot.Message, say string, told func()) (answer []byte) {
+func (in *intake) tell(e envelope, o object, m bot.Message, no *refusal, told func()) (answer []byte) {
+	say := no.say
 	switch {
 	case say == "":
 	case e.Type == "slash_commands":
@@ -134,7 +135,10 @@ func (in *intake) tell(e envelope, o object, m bot.Message, say string, told fun
 		}
 	case e.Type == "interactive":
 		in.behind(func(ctx context.Context) { in.respond(ctx, o.text("response_url"), say) })
-	case in.people.listed(m.From.ID) && in.refusals.allow(m.From.ID, time.Now()): // strangers could make us talk
+	case in.people.listed(m.From.ID): // strangers could make us talk
+		if say = in.refusals.bound(m.From.ID, no.why, say, time.Now()); say == "" {
+			return nil
+		}
 		in.behind(func(ctx context.Context) {
 			if _, err := in.post(ctx, m.Place, bot.Text{Body: say, Only: m.From.ID}); err != nil {
 				in.log.WarnContext(ctx, "a refusal was not delivered", "err", err)
@@ -146,33 +150,50 @@ func (in *intake) tell(e envelope, o object, m bot.Message, say string, told fun
 	return answer
 }
 
-// refusals count what each person was told in the last minutes, since the core does not pace it: who keeps on typing has
-// read it.
+// refusals count how often each person on the allowlist was told each reason, since the core does not pace it. They must
+// hear why nothing happens, and who keeps on typing has read it.
 type refusals struct {
-	mu sync.Mutex // guards by
-	by map[string][]time.Time
+	mu   sync.Mutex // guards told
+	told map[reason]telling
 }
 
-// Three refusals in ten minutes are enough for anybody.
+// reason is why somebody was refused: a [refusal]'s, of which there are a few dozen.
+type reason struct{ person, why string }
+
+// telling is how often somebody was told a reason, and when last.
+type telling struct {
+	times int
+	last  time.Time
+}
+
+// A reason is told three times, and then for ten minutes no more.
 const (
 	refusalsAtMost = 3
-	refusalsIn     = 10 * time.Minute
+	refusalsRest   = 10 * time.Minute
 )
 
-// allow says whether somebody may be told something now, and counts it.
-func (r *refusals) allow(person string, now time.Time) bool {
+// bound is what somebody is told now instead of say, and counts it: "" if they have heard it often enough, and the last
+// time it says that.
+func (r *refusals) bound(person, why, say string, now time.Time) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	lately := slices.DeleteFunc(r.by[person], func(t time.Time) bool { return now.Sub(t) > refusalsIn })
-	ok := len(lately) < refusalsAtMost
-	if ok {
-		lately = append(lately, now)
+	if r.told == nil {
+		r.told = map[reason]telling{}
 	}
-	if r.by == nil {
-		r.by = map[string][]time.Time{}
+	key := reason{person, why}
+	t := r.told[key]
+	if now.Sub(t.last) > refusalsRest {
+		t.times = 0
 	}
-	r.by[person] = lately
-	return ok
+	if t.times == refusalsAtMost {
+		return ""
+	}
+	t.times, t.last = t.times+1, now
+	r.told[key] = t
+	if t.times == refusalsAtMost {
+		say += fmt.Sprintf("\nFor the next %d minutes I do not say this again, however often it happens.", int(refusalsRest.Minutes()))
+	}
+	return say
 }
 
 // whisper is a text that one person sees.

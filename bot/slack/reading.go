@@ -152,11 +152,15 @@ func (in *intake) answered(ev object) bool {
 // nobody knows any more.
 func (in *intake) mourn(ctx context.Context, ev object) {
 	user, ts := ev.text("user"), ev.text("ts")
-	if !ev.set("edited") || ev.set("bot_id") || ev.set("app_id") || !in.refusals.allow(user, time.Now()) {
+	if !ev.set("edited") || ev.set("bot_id") || ev.set("app_id") {
+		return
+	}
+	body := in.refusals.bound(user, "changed before it was read", "You said something that did not reach me and have changed it since; say it again.", time.Now())
+	if body == "" {
 		return
 	}
 	in.ledger.refused(ts)
-	say := bot.Text{Body: "You said something that did not reach me and have changed it since; say it again.", Only: user}
+	say := bot.Text{Body: body, Only: user}
 	if _, err := in.post(ctx, in.place(cmp.Or(ev.text("thread_ts"), ts)), say); err != nil {
 		in.log.WarnContext(ctx, "a refusal was not delivered", "err", err)
 	}

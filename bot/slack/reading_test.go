@@ -181,7 +181,7 @@ func TestARefusalThatWasNotDeliveredIsNotFinal(t *testing.T) {
 	in.ledger.load(fmt.Sprintf(`{"mark":%q}`, ago(time.Hour)), time.Now())
 	in.people.known = map[string]record{}
 	for range refusalsAtMost {
-		in.refusals.allow(operator, time.Now())
+		in.refusals.bound(operator, "the person's record was not read yet", "Nothing was done.", time.Now())
 	}
 	event := typed()
 	if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).raw()}); err != nil {
@@ -193,23 +193,50 @@ func TestARefusalThatWasNotDeliveredIsNotFinal(t *testing.T) {
 	}
 }
 
-// Who goes on typing is not told each time why nothing happens: three times in ten minutes.
-func TestRefusalsAreBounded(t *testing.T) {
+// hear takes an event to its end, what is said of it included.
+func (in *intake) hear(t *testing.T, event fields) {
+	t.Helper()
+	if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).raw()}); err != nil {
+		t.Fatal(err)
+	}
+	in.wg.Wait()
+}
+
+// Who goes on typing is told three times why nothing happens, the last time that they are not told again, and in ten
+// minutes anew.
+func TestTheSameRefusalIsBoundedAndSaysSo(t *testing.T) {
 	t.Parallel()
 	in, r := newIntake(t)
 	in.people.known[operator] = record{at: time.Now(), barred: "is a guest's"}
 	for i := range 50 {
-		event := typed().with(fields{"ts": ago(time.Duration(i) * time.Millisecond)})
-		if _, err := in.take(t.Context(), envelope{Type: "events_api", Payload: wrap(event).raw()}); err != nil {
-			t.Fatal(err)
+		in.hear(t, typed().with(fields{"ts": ago(time.Duration(i) * time.Millisecond)}))
+	}
+	if len(r.said) != 3 {
+		t.Fatalf("said %d times", len(r.said))
+	}
+	const end = "\nFor the next 10 minutes I do not say this again, however often it happens."
+	for i, said := range r.said {
+		if last := i == 2; strings.HasSuffix(said.Body, end) != last {
+			t.Errorf("time %d: %q", i+1, said.Body)
 		}
 	}
-	in.wg.Wait()
-	if len(r.said) != 3 {
-		t.Errorf("said %d times", len(r.said))
-	}
-	if now := time.Now(); !in.refusals.allow(operator, now.Add(11*time.Minute)) || !in.refusals.allow(colleague, now) {
+	const barred = "barred: is a guest's"
+	later := time.Now().Add(11 * time.Minute)
+	if in.refusals.bound(operator, barred, "no", later) != "no" || in.refusals.bound(colleague, barred, "no", time.Now()) != "no" {
 		t.Error("nobody is ever told anything again")
+	}
+}
+
+// An operator who has used up one reason still hears another: silence after "stop" looks like a dead bot.
+func TestAnotherReasonIsAlwaysTold(t *testing.T) {
+	t.Parallel()
+	in, r := newIntake(t)
+	for i := range 5 {
+		in.hear(t, typed().with(fields{"ts": ago(time.Duration(i) * time.Millisecond), "text": ""}))
+	}
+	in.hear(t, typed().with(fields{"ts": ago(time.Second), "subtype": "thread_broadcast"}))
+	if n := len(r.said); n != 4 || r.said[3].Body != "I do not act on a reply that is also sent to the channel. Say it again in the thread alone." {
+		t.Errorf("said %+v", r.said)
 	}
 }
 
