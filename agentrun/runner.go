@@ -1,6 +1,7 @@
 package agentrun
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -102,10 +105,25 @@ func (r *Runner) Check(ctx context.Context) error {
 	if err != nil {
 		return &Ended{Reason: fmt.Sprintf("%s --version fails: %s", path, r.cfg.install()), Err: err}
 	}
-	if got, _, _ := strings.Cut(strings.TrimSpace(string(out)), " "); got != r.cfg.Version {
-		return &Ended{Reason: fmt.Sprintf("%s is claude %s and not %s: %s", path, brief(got), r.cfg.Version, r.cfg.install())}
+	said := versionLine.FindSubmatch(out)
+	switch {
+	case said == nil:
+		return &Ended{Reason: fmt.Sprintf("%s does not answer like claude; to --version it says %s: %s", path, printed(out), r.cfg.install())}
+	case string(said[1]) != r.cfg.Version:
+		return &Ended{Reason: fmt.Sprintf("%s is claude %s and not %s: %s", path, said[1], r.cfg.Version, r.cfg.install())}
 	}
 	return nil
+}
+
+// versionLine is what every version of the CLI that we know answers to --version, and no other program.
+var versionLine = regexp.MustCompile(`^\s*([0-9][0-9A-Za-z.+-]{0,60}) \(Claude Code\)\s*$`)
+
+// printed is what a program printed, as a person may read it.
+func printed(out []byte) string {
+	if len(bytes.TrimSpace(out)) == 0 {
+		return "nothing"
+	}
+	return strconv.Quote(brief(string(out)))
 }
 
 // install says how to come by the CLI.
