@@ -124,6 +124,18 @@ func (p *phone) String() string {
 	return strings.Join(all, "\n--\n")
 }
 
+// said is what stands in a place.
+func (p *phone) said(where Place) (all []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.thread {
+		if t.place == where {
+			all = append(all, t.Body)
+		}
+	}
+	return all
+}
+
 // count is how many messages begin with these words.
 func (p *phone) count(words string) (n int) {
 	p.mu.Lock()

@@ -38,12 +38,12 @@ func (b *Bot) takeOver() {
 		b.Log.WarnContext(ctx, "ended processes of a former bgbot", "count", n)
 	}
 	b.start(func() {
-		for _, t := range turns {
-			if strings.HasPrefix(t.ID, earlyID) {
-				b.cutEarly(t.ID, Place(t.Place))
-				continue
-			}
-			b.cutTurn(t, err == nil)
+		for _, cut := range byPlace(turns) { // a thread that the chat refuses holds up no other
+			b.start(func() {
+				for _, t := range cut {
+					b.tellCut(t, err == nil)
+				}
+			})
 		}
 		for _, o := range operations {
 			b.start(func() { b.cutOperation(o) }) // the host may still be at it
@@ -52,6 +52,24 @@ func (b *Bot) takeOver() {
 			b.showAllAgain(open)
 		}
 	})
+}
+
+// byPlace are the turns of each place, in their order.
+func byPlace(turns []store.Turn) map[store.Place][]store.Turn {
+	places := map[store.Place][]store.Turn{}
+	for _, t := range turns {
+		places[t.Place] = append(places[t.Place], t)
+	}
+	return places
+}
+
+// tellCut tells of one turn that was cut, also of one that had not begun.
+func (b *Bot) tellCut(t store.Turn, swept bool) {
+	if strings.HasPrefix(t.ID, earlyID) {
+		b.cutEarly(t.ID, Place(t.Place))
+		return
+	}
+	b.cutTurn(t, swept)
 }
 
 // cutTurn closes a turn that a restart cut: its live message loses the Stop button, and the thread hears what is unknown.

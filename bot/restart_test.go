@@ -1,6 +1,8 @@
 package bot
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -126,4 +128,29 @@ func TestACutTurnKeepsWhatItHadShown(t *testing.T) {
 	}
 	i.shows(`⚠️ I was restarted at \d\d:\d\d and the answer was cut\. No command was running\.\nThe session is kept: your next message goes on with it\.$`)
 	i.shows("⚠️ I was restarted at \\d\\d:\\d\\d while `ssh devvm uptime` ran; what came of it is unknown\\. I looked: no process of that turn\nis left where I run\\. The session")
+}
+
+// A thread may be locked, or be gone in a way that the chat does not call so. The others hear all the same, each in its order.
+func TestAThreadThatTakesNothingHoldsUpNoOtherAfterARestart(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	locked := Place{Chat: "phone", Channel: "C1", Thread: "locked"}
+	i.phone.refuse(func(p Place, _ Text) error {
+		if p == locked {
+			return errors.New("restricted_action_thread_locked")
+		}
+		return nil
+	})
+	for n, p := range []Place{locked, thread, thread} {
+		i.Store.BeginTurn(i.work, store.Turn{ID: fmt.Sprint(n), Place: store.Place(p), Doing: fmt.Sprint("step ", n), Began: time.Now().Add(time.Duration(n))})
+	}
+	i.takeOver()
+	i.waits("the other thread is not told", func() bool { return i.phone.count("⚠️ I was restarted") == 2 })
+	for n, said := range i.phone.said(thread) {
+		if want := fmt.Sprintf("while `step %d` ran", n+1); !strings.Contains(said, want) {
+			t.Errorf("it was told %q in the place of the one %s", said, want)
+		}
+	}
+	i.phone.refuse(nil)
+	i.waits("the thread that takes messages again is not told", func() bool { return i.phone.count("⚠️ I was restarted") == 3 })
 }
