@@ -2,6 +2,7 @@ package bot
 
 import (
 	"fmt"
+	"maps"
 
 	"bgbot/pve"
 )
@@ -29,8 +30,9 @@ func (b *Bot) denied(t *turn, d denial) {
 // recordDenials records at the end of a turn how often it was in all.
 func (b *Bot) recordDenials(t *turn) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	for d, n := range t.denials {
+	denials := maps.Clone(t.denials)
+	t.mu.Unlock()
+	for d, n := range denials {
 		if n > denialsRecorded {
 			b.recordDenial(t, d, fmt.Sprintf("%d times in this turn: %s", n, d.text))
 		}

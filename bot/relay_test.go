@@ -80,3 +80,21 @@ func TestADenialInALoopIsCounted(t *testing.T) {
 		t.Errorf("records: %q", denied)
 	}
 }
+
+// A disk that hangs keeps a record waiting; whoever looks at the turn meanwhile does not wait with it.
+func TestATurnIsNotHeldWhileItsDenialsAreRecorded(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	ended := &turn{place: thread, who: operator, denials: map[denial]int{{pve.Reset, "Denied by policy"}: 50}}
+	held := false
+	i.Mask = func(s string) string { // what is recorded passes by here
+		if held = !ended.mu.TryLock(); !held {
+			ended.mu.Unlock()
+		}
+		return s
+	}
+	i.recordDenials(ended)
+	if got := i.Store.Entries(t.Context(), 1); len(got) != 1 || got[0].Text != "50 times in this turn: Denied by policy" || held {
+		t.Errorf("recorded %+v, the turn was held: %v", got, held)
+	}
+}
