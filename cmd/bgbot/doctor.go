@@ -30,14 +30,17 @@ status. A bgbot that is serving is not disturbed. Exits 1 if a check failed.`)
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	d := &doctor{e: e}
-	cfg, err := load(*path, e.environ)
+	cfg, mattermost, err := loadServed(*path, e.environ)
 	if !d.check("configuration", "every key is known and every value is fit", err) {
 		return exitError, nil
 	}
 	for key, missing := range cfg.NotYet() {
+		if mattermost && key == "auth.mattermost" { // told with the chat
+			continue
+		}
 		d.doubt(key, "is not in this build yet: "+missing+"; leave it out")
 	}
-	d.chat(cfg)
+	d.chat(cfg, mattermost)
 	address := cfg.Store.URL.Reveal()
 	if _, err := stateDir(address); err != nil { // told as the store's; the rest goes on as if there were one
 		cfg.Store.URL = config.NewSecret("sqlite:///var/lib/bgbot/bgbot.db")
@@ -104,9 +107,9 @@ func (d *doctor) gate(ctx context.Context, s settings) {
 }
 
 // chat says what `bgbot serve` would of the chats that are configured.
-func (d *doctor) chat(cfg *config.Config) {
-	if chats := cfg.Chats(); len(chats) > 0 || len(cfg.Auth.Console) == 0 {
-		d.check("chat", strings.Join(chats, ", ")+" is configured", servable(cfg))
+func (d *doctor) chat(cfg *config.Config, mattermost bool) {
+	if chats := cfg.Chats(); len(chats) > 0 || mattermost || len(cfg.Auth.Console) == 0 {
+		d.check("chat", strings.Join(chats, ", ")+" is configured", servable(cfg, mattermost))
 		return
 	}
 	d.doubt("chat", "none is configured: only `bgbot console` works, and `bgbot serve` refuses. "+

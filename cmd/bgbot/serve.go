@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"bgbot/bot"
 	"bgbot/bot/slack"
@@ -18,11 +19,11 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 	if _, err := parse(fs, args, 0); err != nil {
 		return exitUsage, err
 	}
-	cfg, err := load(*path, e.environ)
+	cfg, mattermost, err := loadServed(*path, e.environ)
 	if err != nil {
 		return exitError, err
 	}
-	if err := servable(cfg); err != nil {
+	if err := servable(cfg, mattermost); err != nil {
 		return exitError, err
 	}
 	s, err := fromConfig(cfg)
@@ -43,12 +44,20 @@ func runServe(ctx context.Context, e env, args []string) (int, error) {
 	return exitError, err
 }
 
+// loadServed reads a configuration for serving, and whether it has anything of Mattermost. What is wrong there is no matter:
+// nobody should mend a section that is refused.
+func loadServed(path string, environ []string) (cfg *config.Config, mattermost bool, err error) {
+	cfg, ignored, err := loadWithout(path, environ, "mattermost", "auth.mattermost")
+	if err != nil {
+		return nil, false, err
+	}
+	return cfg, len(ignored) > 0 || slices.Contains(cfg.Chats(), "mattermost"), nil
+}
+
 // servable wants a chat, and none that this build cannot serve: half of what was asked for must not pass for all of it.
-func servable(cfg *config.Config) error {
-	for _, chat := range cfg.Chats() {
-		if chat != "slack" {
-			return fmt.Errorf("%s: this build has no adapter for it yet; remove the section", chat)
-		}
+func servable(cfg *config.Config, mattermost bool) error {
+	if mattermost {
+		return errors.New("mattermost: this build has no adapter for it yet; remove the section, and auth.mattermost")
 	}
 	return cfg.RequireChat()
 }

@@ -42,13 +42,7 @@ type settings struct {
 	secrets  []string
 }
 
-// load reads the configuration of a command.
-func load(path string, environ []string) (*config.Config, error) {
-	cfg, _, err := loadWithout(path, environ)
-	return cfg, err
-}
-
-// loadWithout does not insist on the spare keys, and returns what is wrong with them.
+// loadWithout reads the configuration of a command. It does not insist on the spare keys, and returns what is wrong with them.
 func loadWithout(path string, environ []string, spare ...string) (cfg *config.Config, ignored []string, err error) {
 	none := ""
 	if path == "" {
