@@ -76,7 +76,7 @@ func (b *Bot) cutText(o store.Operation, report pve.Report, err error) Text {
 	t := Text{Choices: b.nextChoices(f, pve.Status)}
 	switch {
 	case err != nil:
-		t.Body = fmt.Sprintf("⚠️ I was restarted while `%s` ran; its outcome is unknown.%s", v, lines(message(err)))
+		t.Body = fmt.Sprintf("⚠️ I was restarted while `%s` ran; its outcome is unknown.%s", v, inChat(lines(message(err))))
 		t.Choices = verbChoices()
 		return t
 	case last.done && v == pve.Stop:
@@ -92,7 +92,7 @@ func (b *Bot) cutText(o store.Operation, report pve.Report, err error) Text {
 	default:
 		t.Body = fmt.Sprintf("⚠️ I was restarted while `%s` ran; its outcome is unknown. The host says:", v)
 	}
-	t.Body += lines(f.Text)
+	t.Body += inChat(lines(f.Text))
 	return t
 }
 

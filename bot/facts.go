@@ -198,7 +198,7 @@ func (f facts) warning(v pve.Verb, whole bool) []string {
 		lines = append(lines, resetDidNotHelp)
 	}
 	if f.err != nil && !f.seen.IsZero() {
-		lines = append(lines, "⚠️ "+capital(plain(message(f.err), 400)))
+		lines = append(lines, "⚠️ "+inChat(capital(plain(message(f.err), 400))))
 	}
 	return lines
 }

@@ -95,7 +95,7 @@ func (b *Bot) page(who auth.Person, note string, f facts) Text {
 	case f.late:
 		fmt.Fprintf(&s, "⏳ %s: asking the Proxmox host …", b.VM.Name)
 	case f.err != nil:
-		fmt.Fprintf(&s, "❌ %s: its state is unknown: %s", b.VM.Name, plain(message(f.err), 400))
+		fmt.Fprintf(&s, "❌ %s: its state is unknown: %s", b.VM.Name, inChat(plain(message(f.err), 400)))
 	default:
 		if f.Status == "running" && f.Uptime > 0 { // the state has said what the gate's first line says
 			_, f.Text, _ = strings.Cut(strings.TrimSpace(f.Text), "\n")

@@ -35,8 +35,13 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
 		}
 	}
+	t.Body = inChat(t.Body)
 	return t
 }
+
+// inChat puts the word of the chat where the host's is, who speaks to people at a shell as well: "status" alone does nothing
+// here.
+func inChat(body string) string { return strings.ReplaceAll(body, "Ask status", "Type `vm status`") }
 
 // lookText is what a verb says that changes nothing: how the VM is, what the host advises, and the gate's own words.
 func (b *Bot) lookText(f facts) string {

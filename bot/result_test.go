@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/internal/store"
 	"bgbot/pve"
 )
 
@@ -124,6 +125,28 @@ func TestWhatIsOfferedAfterAResultFitsIt(t *testing.T) {
 	got := i.resultText(operation{verb: pve.Reset}, pve.Report{Result: pve.Result{Verb: pve.Reset, Exit: pve.Unverified, Status: "running", Text: "Not up."}}, nil, reach{}, time.Second)
 	if !strings.Contains(got.Body, "If it stays so for a minute: `vm cycle`.") {
 		t.Errorf("a reset that did not help leads nowhere:\n%s", got.Body)
+	}
+}
+
+// The host says "Ask status" to people at a shell too; here that word would begin a turn of the agent.
+func TestTheHostsAdviceNamesTheWordOfTheChat(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	o := operation{verb: pve.Cycle, name: "operator"}
+	var said []string
+	for _, e := range []pve.Exit{pve.Busy, pve.Unverified, pve.Broken, 9} {
+		r := pve.Result{Verb: pve.Cycle, Exit: e, Text: e.Sentence()}
+		said = append(said, i.resultText(o, pve.Report{Result: r}, nil, reach{}, time.Second).Body)
+	}
+	killed := &pve.NoGate{Host: "HOST", Status: 137, Signal: "KILL"}
+	for _, err := range []error{killed, &pve.Unknown{Host: "HOST", Verb: pve.Cycle, Err: killed}} {
+		said = append(said, i.resultText(o, pve.Report{}, err, reach{}, time.Second).Body,
+			i.cutText(store.Operation{Verb: "cycle"}, pve.Report{}, err).Body)
+	}
+	for _, body := range said {
+		if strings.Contains(body, "Ask status") || !strings.Contains(body, "Type `vm status`") {
+			t.Errorf("said %q", body)
+		}
 	}
 }
 
