@@ -164,6 +164,7 @@ func (g *gate) reset(ctx context.Context, old *qemu) error {
 		g.step("reset", pve.StepFail, "%s ended", old)
 		return ended(pve.Unverified, "VM %d was reset, but %s ended. Use start.", g.vmid, old).withStatus("stopped")
 	}
+	g.noteReset(old)
 	g.step("reset", pve.StepOK, "%s goes on", old)
 	if missing := g.up(ctx, g.writesAfterReset()); len(missing) > 0 {
 		return g.notUp(old, fmt.Sprintf("VM %d was reset", g.vmid), missing)

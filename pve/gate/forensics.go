@@ -117,7 +117,7 @@ func (g *gate) subject(q *qemu) evidence.Subject {
 		VMID: g.vmid, Run: filepath.Dir(g.qemuFile("qmp")), Scope: g.scope(), QM: g.qmPath, Tasks: g.tasks(), Mark: g.mark,
 	}
 	if q != nil {
-		s.QEMU = q.Process
+		s.QEMU, s.Reset = q.Process, g.lastReset(q)
 		if q.Scope != "" {
 			s.Scope = q.Scope
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // beMonitor is the control socket of the QEMU that the test binary plays: one client after the other, as QEMU has it.
@@ -32,12 +33,12 @@ func beMonitor(argv []string) {
 		case !slices.Contains(argv, "-stands"):
 			written += 4096 // the guest writes between two questions
 		}
-		talk(conn, written)
+		talk(conn, written, slices.Contains(argv, "-stands"))
 		_ = conn.Close()
 	}
 }
 
-func talk(conn net.Conn, written int) {
+func talk(conn net.Conn, written int, stands bool) {
 	out := json.NewEncoder(conn)
 	_, _ = conn.Write([]byte(`{"QMP":{"version":{"qemu":{"major":9,"minor":2,"micro":0},"package":"test"},"capabilities":[]}}` + "\n"))
 	for in := json.NewDecoder(conn); ; {
@@ -55,7 +56,11 @@ func talk(conn net.Conn, written int) {
 		case "query-status":
 			reply["return"] = map[string]any{"status": "running", "running": true}
 		case "query-blockstats":
-			reply["return"] = []any{map[string]any{"device": "drive-scsi0", "stats": map[string]any{"wr_bytes": written, "wr_operations": written / 4096}}}
+			stats := map[string]any{"wr_bytes": written, "wr_operations": written / 4096}
+			if stands {
+				stats["idle_time_ns"] = time.Hour // the last request was done so long ago
+			}
+			reply["return"] = []any{map[string]any{"device": "drive-scsi0", "stats": stats}}
 		case "quit":
 			reply["return"] = struct{}{}
 			_ = out.Encode(reply)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"bgbot/pve"
 	"bgbot/pve/gate/host"
 
 	"golang.org/x/sys/unix"
@@ -191,6 +192,42 @@ func (g *gate) remembered() *qemu {
 		return nil
 	}
 	return &q
+}
+
+// warm is a reset that qm came back from: inside which QEMU, and when by the host's uptime, which nobody sets back.
+type warm struct {
+	QEMU host.Process  `json:"qemu"`
+	At   time.Duration `json:"at"`
+}
+
+// noteReset keeps it for the verdicts to come, whatever verb comes next. It need not outlast QEMU, so it lies in the memory
+// of the host.
+func (g *gate) noteReset(q *qemu) {
+	at, err := host.Uptime()
+	if err == nil {
+		var line []byte
+		if line, err = json.Marshal(warm{q.Process, at}); err == nil {
+			err = replace(g.runFile("reset"), line)
+		}
+	}
+	if err != nil {
+		g.tell.step("journal", pve.StepFail, "the reset is not noted: "+err.Error())
+	}
+}
+
+// lastReset is how long ago a gate reset the guest inside this QEMU; 0 if none is known. Of a reset that was cut off
+// nobody knows whether it happened, and a reboot of the guest's own is not seen.
+func (g *gate) lastReset(q *qemu) time.Duration {
+	var r warm
+	line, err := os.ReadFile(g.runFile("reset"))
+	if err != nil || json.Unmarshal(line, &r) != nil || r.QEMU != q.Process {
+		return 0
+	}
+	now, err := host.Uptime()
+	if err != nil || r.At <= 0 {
+		return 0
+	}
+	return max(0, now-r.At)
 }
 
 // leftover says that qm does not see the process any more although threads of it are left.

@@ -17,12 +17,13 @@ import (
 // Subject is the VM to look at, and where its host keeps what belongs to it.
 type Subject struct {
 	VMID  int
-	QEMU  host.Process // zero: none was found, so neither its sockets nor its process are asked
-	Run   string       // folder of 102.qmp and 102.qga; on a host /run/qemu-server
-	Scope string       // cgroup folder of the VM; it need not exist
-	QM    string       // path of qm, with pvesm beside it
-	Tasks string       // folder of the task logs; on a host /var/log/pve/tasks
-	Mark  string       // path that marks of the host's commands begin with, see [host.Once]; empty: none
+	QEMU  host.Process  // zero: none was found, so neither its sockets nor its process are asked
+	Run   string        // folder of 102.qmp and 102.qga; on a host /run/qemu-server
+	Scope string        // cgroup folder of the VM; it need not exist
+	QM    string        // path of qm, with pvesm beside it
+	Tasks string        // folder of the task logs; on a host /var/log/pve/tasks
+	Reset time.Duration // how long ago the guest was reset inside this QEMU; 0: no reset of it is known
+	Mark  string        // path that marks of the host's commands begin with, see [host.Once]; empty: none
 }
 
 func (s Subject) socket(kind string) string {
@@ -38,6 +39,7 @@ type Capture struct {
 	Took   time.Duration `json:"took"`
 	Glance bool          `json:"glance,omitempty"` // only what a status needs was asked
 	QEMU   host.Process  `json:"qemu,omitzero"`    // as it was given
+	Reset  time.Duration `json:"reset,omitempty"`  // as it was given
 	Probes []Probe       `json:"probes"`           // in the order of the report
 
 	Process *Process `json:"process,omitempty"` // nil: there is no QEMU, or its process could not be read
@@ -100,7 +102,7 @@ func capture(ctx context.Context, s Subject, p pace, limit time.Duration) *Captu
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	l := &look{Subject: s, pace: p, calm: make(chan struct{}), mute: make(chan struct{}), shot: make(chan shot, 1)}
-	c := &Capture{VMID: s.VMID, QEMU: s.QEMU, At: time.Now().UTC(), Glance: p.glance}
+	c := &Capture{VMID: s.VMID, QEMU: s.QEMU, Reset: s.Reset, At: time.Now().UTC(), Glance: p.glance}
 	c.gather(ctx, l.probes())
 	c.Took = time.Since(c.At)
 	return c

@@ -87,6 +87,9 @@ var kernelTime = regexp.MustCompile(`^\[ *(\d+)\.\d+\]`)
 
 // remarks are what may matter and is no verdict.
 func (c *Capture) remarks() (all []string) {
+	if c.Reset > 0 {
+		all = append(all, fmt.Sprintf("the guest was reset %s ago, inside the same QEMU", span(c.Reset)))
+	}
 	if m := c.Machine; m != nil {
 		for _, d := range m.Devices {
 			if d.Status != "" && d.Status != "ok" {

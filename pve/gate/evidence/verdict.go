@@ -87,6 +87,7 @@ func rules() []rule {
 		{"io-stall", (*Capture).ioStall},
 		{"io-slow", (*Capture).ioSlow},
 		{"disk-stall", (*Capture).diskStall},
+		{"reset-in-vain", (*Capture).resetInVain},
 		{"no-boot", (*Capture).noBoot},
 		{"guest-oom", (*Capture).guestOOM},
 		{"guest-hung", (*Capture).guestHung},

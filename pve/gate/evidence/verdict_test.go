@@ -179,6 +179,31 @@ var told = []story{
 		c.Guest.Last = []evidence.GuestDisk{{Name: "sda", Done: 9}, {Name: "sdb", Waiting: 4, Done: 100}}
 	}, "disk-stall", "", "The guest's disk sdb did nothing for 3 s with 4 requests waiting, others move: slow or stalled; look inside"},
 
+	{"the guest was reset a moment ago, in an old QEMU", "noagent", reset(20 * time.Second), "booting", "", "Reset 20 s ago: CPU 4 %, and no agent runs yet; give it a moment"},
+	{"the same, and it has not read its disk yet", "noagent-idle", since(20*time.Second, 0), "booting", "", "Reset 20 s ago: CPU 0 %, and no agent runs yet; give it a moment"},
+	{"a reset, and its last I/O was 11 s after it", "noagent-idle", reset(119 * time.Second), "booting", "", "Reset 119 s ago: CPU 0 %, and no agent runs yet; give it a moment"},
+	{"it has come up since the reset, without an agent", "noagent", reset(3 * time.Minute), "healthy", "", "Healthy from outside: CPU 4 %, I/O moving, no agent runs in it; look inside the guest"},
+	{"it came up quickly, has nothing to do, and runs no agent", "noagent-idle", since(3*time.Minute, 5*time.Second), "idle", "", "Idle from outside: CPU 0 %, no I/O for 2 min and none waiting, no agent runs in it; look inside the guest"},
+	{"its agent answers already, soon after a reset", "idle", reset(10 * time.Second), "idle", "", "Idle from outside: CPU 3 %, no I/O for 13 s and none waiting, agent answers; look inside the guest"},
+	{"the gate has waited for it in vain after a reset", "noagent-idle", since(61*time.Second, 0), "reset-in-vain", pve.Cycle, "No block I/O since the reset 61 s ago: the guest does not boot; `cycle` (a `reset` keeps this QEMU)"},
+	{"hours later, and the reset did one request that QEMU had held", "noagent-idle", since(5*time.Hour, time.Second), "reset-in-vain", pve.Cycle, "No block I/O since the reset 5 h ago: the guest does not boot; `cycle` (a `reset` keeps this QEMU)"},
+	{"the same, and nobody can say whether requests wait", "noagent-idle", func(c *evidence.Capture) {
+		since(5*time.Hour, 0)(c)
+		c.Guest, c.Machine.Queues = &evidence.Guest{Absent: true}, nil
+	}, "reset-in-vain", pve.Cycle, "No block I/O since the reset 5 h ago: the guest does not boot; `cycle` (a `reset` keeps this QEMU)"},
+	{"the firmware finds its disk dead after a reset", "noagent-idle", func(c *evidence.Capture) {
+		since(2*time.Minute, 0)(c)
+		c.Screen = &evidence.Screen{Text: []string{"Boot failed: could not read the boot disk", "", "No bootable device."}}
+	}, "reset-in-vain", pve.Cycle, "No block I/O since the reset 2 min ago: the guest does not boot; `cycle` (a `reset` keeps this QEMU)"},
+	{"the same on a host that is overrun", "noagent-idle", func(c *evidence.Capture) {
+		since(3*time.Minute, 0)(c)
+		c.Host.Load, c.Host.CPUs = 300, 16
+	}, "idle", "", "Idle from outside: CPU 0 %, no I/O for 3 min and none waiting, no agent runs in it; look inside the guest"},
+	{"a guest that never used its disk, reset", "noagent-idle", func(c *evidence.Capture) {
+		since(3*time.Minute, 0)(c)
+		c.Machine.First[0].Idle, c.Machine.Last[0].Idle, c.Machine.Queues = -1, -1, nil
+	}, "no-io", "", "No block I/O since its start, and nothing tells whether any waits: idle or stalled; try SSH"},
+
 	{"a panic that is longer than a line of the screen", "panic", func(c *evidence.Capture) {
 		c.Screen.Text = []string{
 			"[    1.859062] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00",
@@ -299,6 +324,19 @@ func say(c *evidence.Capture, name, text string) {
 
 func state(name string) func(*evidence.Capture) {
 	return func(c *evidence.Capture) { c.Machine.Status = name }
+}
+
+// reset has the guest reset so long ago, inside a QEMU that is much older.
+func reset(ago time.Duration) func(*evidence.Capture) {
+	return func(c *evidence.Capture) { c.Process.Age, c.Reset = 9*24*time.Hour, ago }
+}
+
+// since is a reset, and the last I/O so long after it.
+func since(ago, after time.Duration) func(*evidence.Capture) {
+	return func(c *evidence.Capture) {
+		reset(ago)(c)
+		lastMoved(ago - after)(c)
+	}
 }
 
 // lastMoved has the last I/O done so long before the first reading.

@@ -42,16 +42,22 @@ func (p Process) Lives() bool {
 
 // Age is how long ago the process was started.
 func (p Process) Age() time.Duration {
-	text, err := os.ReadFile("/proc/uptime")
+	up, err := Uptime()
 	if err != nil {
 		return 0
+	}
+	return max(0, up-time.Duration(float64(p.Start)/ticks*float64(time.Second)))
+}
+
+// Uptime is how long ago the host was booted. Unlike the time of day it is never set back.
+func Uptime() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0, err
 	}
 	first, _, _ := strings.Cut(string(text), " ")
 	up, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return 0
-	}
-	return max(0, time.Duration((up-float64(p.Start)/ticks)*float64(time.Second)))
+	return time.Duration(up * float64(time.Second)), err
 }
 
 // Stat is a line of /proc/PID/stat, as far as needed; see proc_pid_stat(5).
