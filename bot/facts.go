@@ -142,10 +142,7 @@ func unticked(s string) string { return strings.ReplaceAll(oneLine(s), "`", "") 
 
 // calm says that the evidence shows no trouble, or none at all. Only a colour depends on it.
 func (f facts) calm() bool {
-	if f.resetDidNotHelp() {
-		return false
-	}
-	for _, word := range []string{"healthy", "idle", "started", "too little", "qemu is well"} {
+	for _, word := range []string{"healthy", "idle", "started", "reset ", "too little", "qemu is well"} {
 		if strings.HasPrefix(strings.ToLower(f.Verdict), word) {
 			return true
 		}
@@ -164,19 +161,12 @@ func (f facts) advice(whole bool) []string {
 	case whole && why != "":
 		lines = append(lines, "The host advises no verb"+f.because("; ", whole))
 	}
-	if f.resetDidNotHelp() {
-		lines = append(lines, resetDidNotHelp)
-	}
 	return lines
 }
 
-const resetDidNotHelp = "The last reset was not seen to bring it back, and kept this QEMU; a `cycle` starts a fresh one."
-
-// resetDidNotHelp says that the VM is as a reset has left it, which nobody saw come up. Such a guest waits for nothing that the
-// host can see, so that its evidence advises no verb, not even the cure.
-func (f facts) resetDidNotHelp() bool {
-	return f.Status == "running" && f.Advice == "" && f.Lock == "" && strings.HasPrefix(f.LastOp, "reset by ") && strings.Contains(f.LastOp, ", unverified ") &&
-		!strings.Contains(f.Verdict, "agent answers") && !strings.Contains(f.Verdict, "I/O moving")
+// after says that the evidence is from after the change: the host looks again at a VM that it did not see come up.
+func (f facts) after() bool {
+	return f.Verb.Changes() && f.Exit == pve.Unverified && f.Status == "running"
 }
 
 // warning is what the host has against a change, or for it. A lock says it all, and stands in the first line.
@@ -193,9 +183,6 @@ func (f facts) warning(v pve.Verb, whole bool) []string {
 		lines = append(lines, fmt.Sprintf("⚠️ The host advises `%s`, not %s%s", f.Advice, v, f.because(": ", whole)))
 	default:
 		lines = append(lines, "⚠️ The host advises no verb"+f.because("; ", whole))
-	}
-	if v == pve.Cycle && f.resetDidNotHelp() {
-		lines = append(lines, resetDidNotHelp)
 	}
 	if f.err != nil && !f.seen.IsZero() {
 		lines = append(lines, "⚠️ "+inChat(capital(plain(message(f.err), 400))))

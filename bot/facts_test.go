@@ -15,6 +15,7 @@ import (
 const (
 	stalled = "No block I/O for 12 s, 3 requests waiting: I/O stall; `cycle` (a `reset` keeps the wedged QEMU)"
 	panicky = "Guest kernel panic on screen: sysrq triggered crash; `reset` is enough"
+	inVain  = "No block I/O since the reset 110 s ago: the guest does not boot; `cycle` (a `reset` keeps this QEMU)"
 	asleep  = "QEMU was killed, but 2 threads live on (io_schedule): host storage. Start nothing."
 	fine    = "Healthy from outside: CPU 3 %, I/O moving, agent answers; look inside the guest"
 )
@@ -82,13 +83,9 @@ func TestACardSaysWhatAPersonDecidesOn(t *testing.T) {
 				"\n⚠️ The host advises no verb; look inside the guest." + cycles + last,
 		},
 		"a reset did not help": {
-			pve.Cycle, with(host("Started 110 s ago: CPU 0 %, and no agent runs yet; give it a moment", ""), func(r *pve.Result) {
-				r.LastOp = "reset by bgbot, op 01ab, unverified 45 s ago: no block was written"
-			}),
-			"🔴 Cycle devvm? running 9 d 4 h · Started 110 s ago: CPU 0 %, and no agent runs yet · forensics 20 s old" +
-				"\n⚠️ The host advises no verb; give it a moment." +
-				"\nThe last reset was not seen to bring it back, and kept this QEMU; a `cycle` starts a fresh one." + cycles +
-				"\nLast: reset by bgbot, op 01ab, unverified 45 s ago: no block was written",
+			pve.Cycle, host(inVain, pve.Cycle),
+			"🔴 Cycle devvm? running 9 d 4 h · No block I/O since the reset 110 s ago: the guest does not boot · forensics 20 s old" +
+				"\nThe host advises it: a reset keeps this QEMU." + cycles + last,
 		},
 		"a backup runs": {
 			pve.Cycle, with(host(stalled, pve.Cycle), func(r *pve.Result) { r.Lock = "backup" }),
@@ -213,13 +210,15 @@ func TestAStatusSaysItsStateFirst(t *testing.T) {
 			"Forensics, Reset …, Cycle …",
 		},
 		"a reset that did not help": {
-			with(host("No block I/O for 3 min, and nothing tells whether any waits: idle or stalled; try SSH", ""), func(r *pve.Result) {
-				r.LastOp = "reset by bgbot, op 01ab, unverified 2 min ago"
-			}),
-			"🟠 devvm: running 9 d 4 h · No block I/O for 3 min, and nothing tells whether any waits: idle or stalled\n" +
-				"The host advises no verb; try SSH.\n" +
-				"The last reset was not seen to bring it back, and kept this QEMU; a `cycle` starts a fresh one.\n" +
-				"VM 102 is running (QEMU 4242, up 9 d 4 h).\nLast: reset by bgbot, op 01ab, unverified 2 min ago",
+			host(inVain, pve.Cycle),
+			"🟠 devvm: running 9 d 4 h · No block I/O since the reset 110 s ago: the guest does not boot · forensics 20 s old\n" +
+				"The host advises `cycle`: a reset keeps this QEMU.\n" + gate,
+			"Cycle …, Forensics, Reset …",
+		},
+		"a reset a moment ago": {
+			host("Reset 20 s ago: CPU 53 %, and no agent runs yet; give it a moment", ""),
+			"🔵 devvm: running 9 d 4 h · Reset 20 s ago: CPU 53 %, and no agent runs yet · forensics 20 s old\n" +
+				"The host advises no verb; give it a moment.\n" + gate,
 			"Forensics, Reset …, Cycle …",
 		},
 		"no verb that helps": {
@@ -333,6 +332,11 @@ func TestWhatCameOfAChange(t *testing.T) {
 			with(done, func(r *pve.Result) { r.Verdict = fine }),
 			back,
 			ok + gate + "\nBefore the cycle: Healthy from outside: CPU 3 %, I/O moving, agent answers; look inside the guest",
+		},
+		"not up, and looked at again": {
+			with(done, func(r *pve.Result) { r.Exit, r.Verdict, r.Advice = pve.Unverified, stalled, pve.Cycle }),
+			back,
+			ok + gate + "\nAfter the cycle: No block I/O for 12 s, 3 requests waiting: I/O stall",
 		},
 	} {
 		got := devvm.resultText(operation{verb: pve.Cycle, name: "operator"}, pve.Report{Result: c.r}, nil, c.up, 41*time.Second)

@@ -31,7 +31,11 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 		f.err = err
 		t.Choices = b.nextChoices(f, o.verb)
 		reset := o.verb == pve.Reset && err == nil && (f.Exit == pve.Done || f.Exit == pve.Unverified) // and not refused
-		if reset && !errors.Is(up.err, errLeaving) {
+		switch {
+		case !reset || errors.Is(up.err, errLeaving) || up.asked && up.err == nil: // SSH answered after all
+		case f.after() && f.Advice == pve.Cycle:
+			t.Body += "\nThe host advises `cycle`: a reset keeps the old QEMU process, a cycle starts a fresh one."
+		default:
 			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
 		}
 	}
@@ -93,7 +97,11 @@ func (b *Bot) changeText(o operation, r pve.Report, up reach, took time.Duration
 	}
 	body += lines(rest)
 	if f.Verdict != "" && !strings.Contains(f.Text, f.Verdict) {
-		body += fmt.Sprintf("\nBefore the %s: %s", o.verb, plain(f.evidence(), 300))
+		when := "Before"
+		if f.after() {
+			when = "After"
+		}
+		body += fmt.Sprintf("\n%s the %s: %s", when, o.verb, plain(f.evidence(), 300))
 	}
 	return body
 }

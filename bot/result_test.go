@@ -126,6 +126,17 @@ func TestWhatIsOfferedAfterAResultFitsIt(t *testing.T) {
 	if !strings.Contains(got.Body, "If it stays so for a minute: `vm cycle`.") {
 		t.Errorf("a reset that did not help leads nowhere:\n%s", got.Body)
 	}
+	r := pve.Result{Verb: pve.Reset, Exit: pve.Unverified, Status: "running", Text: "Not up.", Verdict: inVain, Advice: pve.Cycle}
+	got = i.resultText(operation{verb: pve.Reset}, pve.Report{Result: r}, nil, reach{}, time.Second)
+	want := "\nAfter the reset: No block I/O since the reset 110 s ago: the guest does not boot" +
+		"\nThe host advises `cycle`: a reset keeps the old QEMU process, a cycle starts a fresh one."
+	if !strings.HasSuffix(got.Body, want) {
+		t.Errorf("the host's advice after a reset: got\n%s\nwant at its end%s", got.Body, want)
+	}
+	got = i.resultText(operation{verb: pve.Reset}, pve.Report{Result: r}, nil, reach{asked: true}, time.Second)
+	if !strings.HasPrefix(got.Body, "✅") || strings.Contains(got.Body, "cycle") {
+		t.Errorf("SSH has answered, and a cycle is advised:\n%s", got.Body)
+	}
 }
 
 // The host says "Ask status" to people at a shell too; here that word would begin a turn of the agent.
