@@ -108,6 +108,23 @@ func parse(m Message, prompts []Prompt) command {
 	return command{kind: talk, arg: text}
 }
 
+// Command is how somebody would type what a text asks for where it needs no model: a verb, an answer to a card, a stop. It is
+// "" for any other text. It is for a [Chat] that has to say why such a text is none.
+func Command(text string) string {
+	switch c := parse(Message{Text: text}, nil); c.kind {
+	case power:
+		return "vm " + string(c.verb)
+	case confirm:
+		return "confirm " + c.arg
+	case cancel:
+		return "cancel " + c.arg
+	case stop:
+		return "stop"
+	default:
+		return ""
+	}
+}
+
 var (
 	codePattern  = regexp.MustCompile(`^[0-9a-z]*[0-9][0-9a-z]*$`) // a code has a digit, so that "cancel that" is none
 	wordPattern  = regexp.MustCompile(`^[0-9a-z]+$`)               // but "confirm" and a misread code must not become a prompt

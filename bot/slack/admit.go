@@ -1,9 +1,11 @@
 package slack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -162,7 +164,28 @@ func (in *intake) message(ctx context.Context, wrapper, ev object) (bot.Message,
 		in.look()
 		return m, refuse("a shared channel")
 	}
+	if ev.text("subtype") == "message_changed" {
+		return in.changed(ev)
+	}
 	return in.utterance(ev)
+}
+
+// changed never returns anything that acts: an edit may be made at any time, for other eyes. Whoever on the allowlist mends
+// a text into a command waits for it in vain, though, and is told. What we post and edit ourselves comes by here as well.
+func (in *intake) changed(ev object) (bot.Message, error) {
+	quiet := uninteresting("message_changed")
+	is, was := maps.Clone(ev.in("message")), ev.in("previous_message")
+	user, by := is.text("user"), is.in("edited").text("user")
+	delete(is, "edited")
+	if !in.people.listed(user) || by != user || was.text("user") != user || in.said(is) != nil || in.may(user) != nil {
+		return bot.Message{}, quiet
+	}
+	typed := bot.Command(in.plain(is.text("text")))
+	if typed == "" || typed == bot.Command(in.plain(was.text("text"))) {
+		return bot.Message{}, quiet
+	}
+	m := bot.Message{Place: in.place(cmp.Or(is.text("thread_ts"), is.text("ts"))), From: in.person(user)}
+	return m, refuseAloud("an edit into a command", "I act on no edits, so your edit to `"+typed+"` did nothing.\nType it as a new message if you want it.")
 }
 
 // utterance decodes a message that is known to stand in our channel.

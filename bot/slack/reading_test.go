@@ -240,6 +240,54 @@ func TestAnotherReasonIsAlwaysTold(t *testing.T) {
 	}
 }
 
+// Whoever mends a text into a command hears that edits do nothing. Nobody else is told, and of nothing else: Slack sends such
+// an event also when it unfolds a link, and for each edit of ours.
+func TestWhoMendsATextIntoACommandIsTold(t *testing.T) {
+	t.Parallel()
+	edited := func(user, from, to string) fields {
+		was := typed().with(fields{"user": user, "text": from})
+		is := was.with(fields{"text": to, "edited": fields{"user": user, "ts": ago(0)}})
+		return fields{"type": "message", "subtype": "message_changed", "hidden": true, "channel": ourChannel, "ts": ago(0), "message": is, "previous_message": was}
+	}
+	const told = "I act on no edits, so your edit to `%s` did nothing.\nType it as a new message if you want it."
+	for name, c := range map[string]struct {
+		event fields
+		typed string // "" = nothing is said
+	}{
+		"a verb":                     {edited(operator, "vm cylce", "Vm cycle."), "vm cycle"},
+		"an answer to a card":        {edited(operator, "confirm 4F7", "confirm 4f7q"), "confirm 4F7Q"},
+		"a stop":                     {edited(operator, "stip", "please stop!"), "stop"},
+		"another verb":               {edited(operator, "vm start", "vm stop"), "vm stop"},
+		"the same verb":              {edited(operator, "Vm stop", "vm stop"), ""},
+		"a text":                     {edited(operator, "devvm is frzoen", "devvm is frozen"), ""},
+		"a verb that becomes none":   {edited(operator, "vm stop", "never mind"), ""},
+		"a stranger's":               {edited(stranger, "vm cylce", "vm cycle"), ""},
+		"another channel's":          {edited(operator, "vm cylce", "vm cycle").with(fields{"channel": "C0OTHER"}), ""},
+		"nobody's edit, but Slack's": {edited(operator, "vm cylce", "vm cycle").with(fields{"message": typed().with(fields{"text": "vm cycle"})}), ""},
+		"an app's, as the operator":  {edited(operator, "vm cylce", "vm cycle").with(fields{"message": typed().with(fields{"text": "vm cycle", "app_id": "A1", "edited": fields{"user": operator}})}), ""},
+		"somebody else's before":     {edited(operator, "vm cylce", "vm cycle").with(fields{"previous_message": typed().with(fields{"user": colleague})}), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in, r := newIntake(t)
+			in.hear(t, c.event)
+			var got, want string
+			if len(r.said) > 0 {
+				got = r.said[0].Body
+			}
+			if c.typed != "" {
+				want = fmt.Sprintf(told, c.typed)
+			}
+			if got != want || len(r.said) > 1 || len(r.got) > 0 {
+				t.Errorf("said %+v, the core got %+v", r.said, r.got)
+			}
+			if len(r.said) > 0 && r.said[0].Only != operator {
+				t.Errorf("said to %q", r.said[0].Only)
+			}
+		})
+	}
+}
+
 // A message from the future is not passed over in silence, and Slack is asked for the time.
 func TestAMessageFromTheFutureIsRefusedAloud(t *testing.T) {
 	t.Parallel()
