@@ -331,15 +331,20 @@ func (b *Bot) say(p Place, t Text) string {
 func (b *Bot) post(p Place, t Text) (id string, err error) {
 	id, err = b.out[p.Chat].post(b.work, p, t)
 	if err != nil {
-		b.Log.Error("a message was not delivered", "place", p.String(), "err", err)
+		b.Log.Error("a message was not delivered", "place", p.String(), "text", cut(b.safe(t.Body), mostLogged), "err", err)
 	}
 	return id, err
 }
 
-// told says t, and that this is done with. What no chat will ever take, in a thread that is gone or locked, is done with as
-// well; what a shutdown has cut is for the next start.
+// told says t, and that this is done with. What a thread does not take any more, locked or deleted, its channel hears; what
+// no chat will ever take is done with as well; what a shutdown has cut is for the next start.
 func (b *Bot) told(p Place, t Text) bool {
 	_, err := b.post(p, t)
+	if gone(err) && p.Thread != "" && t.Only == "" {
+		p.Thread, t.Choices = "", nil // which were about the thread
+		t.Body += "\n\nI say this here because its thread takes no messages any more; it is locked or deleted."
+		_, err = b.post(p, t)
+	}
 	return err == nil || gone(err) || errors.Is(err, errRefused)
 }
 

@@ -119,7 +119,8 @@ type Busy struct{ After time.Duration }
 
 func (e *Busy) Error() string { return fmt.Sprintf("the chat is busy for %s", e.After) }
 
-// Gone means that the message or thread does not exist any more; sending again cannot help, posting anew can.
+// Gone means that the message or thread does not exist any more, or takes nothing any more; sending again cannot help, posting
+// anew or elsewhere can.
 type Gone struct{ Reason string }
 
 func (e *Gone) Error() string { return "gone: " + e.Reason }

@@ -130,14 +130,14 @@ func TestACutTurnKeepsWhatItHadShown(t *testing.T) {
 	i.shows("⚠️ I was restarted at \\d\\d:\\d\\d while `ssh devvm uptime` ran; what came of it is unknown\\. I looked: no process of that turn\nis left where I run\\. The session")
 }
 
-// A thread may be locked, or be gone in a way that the chat does not call so. The others hear all the same, each in its order.
+// A thread may be gone in a way that the chat does not call so. The others hear all the same, each in its order.
 func TestAThreadThatTakesNothingHoldsUpNoOtherAfterARestart(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)
 	locked := Place{Chat: "phone", Channel: "C1", Thread: "locked"}
 	i.phone.refuse(func(p Place, _ Text) error {
 		if p == locked {
-			return errors.New("restricted_action_thread_locked")
+			return errors.New("restricted_action")
 		}
 		return nil
 	})

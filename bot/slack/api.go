@@ -68,7 +68,8 @@ func classify(call string, err error) error {
 	code := refused.Err
 	switch code {
 	case "message_not_found", "cant_update_message", "cant_delete_message", "edit_window_closed", "thread_not_found",
-		"user_not_in_channel", "user_not_found": // the latter two of a message for one person only
+		"user_not_in_channel", "user_not_found", // these two of a message for one person only
+		"restricted_action_thread_locked": // by somebody who wants no more said there
 		return &bot.Gone{Reason: "slack: " + call + ": " + code}
 	}
 	if err := tokenRefused(code); err != nil {
@@ -155,7 +156,7 @@ func mendable(code, detail string) string {
 		return "I am not in the Slack channel any more (" + code + "). Invite me again with /invite; what I have to say waits until then."
 	case "is_archived":
 		return "The Slack channel is archived. Unarchive it and invite me again; what I have to say waits until then."
-	case "restricted_action", "restricted_action_thread_locked", "restricted_action_thread_only_channel", "restricted_action_non_threadable_channel", "restricted_action_read_only_channel":
+	case "restricted_action", "restricted_action_thread_only_channel", "restricted_action_non_threadable_channel", "restricted_action_read_only_channel":
 		return "The settings of the Slack channel do not let me post (" + code + "). Allow the app to post there; what I have to say waits until then."
 	default:
 		return "Slack refused a message (" + code + detail + "). I try again."

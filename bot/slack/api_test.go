@@ -104,6 +104,16 @@ func TestAPersonReadsWhatToMend(t *testing.T) {
 	}
 }
 
+func TestALockedThreadIsGoneForUs(t *testing.T) {
+	t.Parallel()
+	s := saying(t, slacktest.Options{Unlimited: true})
+	p := s.thread(t)
+	s.server.Inject(slacktest.Fault{Methods: []string{"chat.postMessage"}, Kind: slacktest.ErrorCode, Error: "restricted_action_thread_locked", Times: 1})
+	if _, err := s.Post(s.ctx, p, bot.Text{Body: "x"}); !isGone(err) {
+		t.Errorf("%T %v", err, err)
+	}
+}
+
 func TestTheChannelIsTakenAwayAndGivenBackWhileWeRun(t *testing.T) {
 	t.Parallel()
 	s := saying(t, slacktest.Options{Unlimited: true})
