@@ -95,7 +95,7 @@ func (d *delivery) postWhile(ctx, wanted context.Context, due time.Duration, p P
 }
 
 // fileWait is how long an answer waits for its files to be there before it.
-const fileWait = 5 * time.Second
+const fileWait = 10 * time.Second
 
 // file puts files into p where they would else ring behind what they belong to; true means that they are there. It tries
 // once: what they belong to must not wait for them, and takes them along if they are not there.

@@ -2,6 +2,7 @@ package slack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -24,12 +25,26 @@ type upload struct {
 // taken for one that Slack refuses whole.
 const fileTries = 4
 
-// File shows files in the thread of p, without a message before them.
+// shareWait is how long files without a message may take, so that the rest of the caller's time is for looking.
+const shareWait = 4 * time.Second
+
+// File shows files in the thread of p, without a message before them. After a lost answer, or one that is late, it looks:
+// whoever hears that they are not there shows them again.
 func (s *sender) File(ctx context.Context, p bot.Place, files []bot.File) error {
 	if err := s.serves(p); err != nil {
 		return err
 	}
-	return s.share(ctx, p, &try{halved: -1}, files)
+	whole := &try{halved: -1, since: s.latest()}
+	soon, cancel := context.WithTimeout(ctx, shareWait)
+	defer cancel()
+	err := s.share(soon, p, whole, files)
+	if whole.files.lost.IsZero() {
+		return err
+	}
+	if there, _ := s.shared(ctx, p, whole); there {
+		return nil
+	}
+	return err
 }
 
 // attach shows files in the thread of p, all in one message. What cannot be shown is said; the text is never lost with it.
@@ -129,7 +144,7 @@ func (s *sender) upload(ctx context.Context, f bot.File) (id string, err error) 
 
 // shared looks whether the files stand in the thread already.
 func (s *sender) shared(ctx context.Context, p bot.Place, whole *try) (bool, error) {
-	ts, err := s.look(ctx, p, whole.files.lost, whole.ts, func(m slackgo.Message) bool {
+	ts, err := s.look(ctx, p, whole.files.lost, cmp.Or(whole.ts, whole.since), func(m slackgo.Message) bool {
 		return slices.ContainsFunc(m.Files, func(f slackgo.File) bool { return f.ID == whole.files.ids[0] })
 	})
 	whole.files.lost = time.Time{}

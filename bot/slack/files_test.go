@@ -2,8 +2,10 @@ package slack
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"bgbot/bot"
 	"bgbot/internal/slacktest"
@@ -63,6 +65,25 @@ func TestFilesAloneAreOneMessage(t *testing.T) {
 	s.server.Inject(slacktest.Fault{Methods: []string{"upload"}, Kind: slacktest.HTML502, Times: 1})
 	if err := s.File(s.ctx, p, capture()[:1]); err == nil {
 		t.Error("no error, and no file")
+	}
+}
+
+// The answer that the files belong to takes them along if they are not there.
+func TestFilesAloneAreKnownToBeThereAfterALostAnswer(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []slacktest.FaultKind{slacktest.ResetAfterDone, slacktest.HangAfterDone, slacktest.Reset} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			s := saying(t, slacktest.Options{Unlimited: true})
+			p := s.thread(t)
+			s.server.Inject(slacktest.Fault{Methods: []string{"files.completeUploadExternal"}, Kind: kind, Times: 1})
+			ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second) // as the core does
+			defer cancel()
+			err := s.File(ctx, p, capture()[:1])
+			if files, _ := s.filed(p); (err == nil) != (len(files) == 1) {
+				t.Errorf("%d files are there, and File says %v", len(files), err)
+			}
+		})
 	}
 }
 
