@@ -78,6 +78,7 @@ type Bot struct {
 	turns   map[Place]*turn
 	adopted map[Place]bool           // threads that are ours, of those that began in this process
 	waiting map[Place][]*early       // replies that came before what began their thread
+	over    map[string]bool          // operations that are over, and open in the store until their result is told
 	pending map[string]*pending      // confirmations without an answer, by nonce
 	refused map[auth.Person]refusals // who was told lately that they may not
 	knocked time.Time                // when the VM's host key was looked at last
@@ -108,8 +109,8 @@ func New(o Options) *Bot {
 		o.Turning = func(string, bool) {}
 	}
 	b := &Bot{
-		Options: o, out: map[string]*delivery{}, looks: make(chan struct{}, 1), turns: map[Place]*turn{}, adopted: map[Place]bool{}, waiting: map[Place][]*early{}, pending: map[string]*pending{},
-		refused: map[auth.Person]refusals{}, kept: map[Place]*absence{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
+		Options: o, out: map[string]*delivery{}, looks: make(chan struct{}, 1), turns: map[Place]*turn{}, adopted: map[Place]bool{}, waiting: map[Place][]*early{},
+		over: map[string]bool{}, pending: map[string]*pending{}, refused: map[auth.Person]refusals{}, kept: map[Place]*absence{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {
 		b.out[name] = newDelivery(chat, o.Mask, o.Log.With("chat", name))

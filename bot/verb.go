@@ -103,6 +103,7 @@ func (b *Bot) tell(r ran) {
 	if r.shown == nil {
 		return
 	}
+	b.setOver(r.rec.ID, true)
 	all := r.rec.Ended.Sub(r.rec.Began)
 	took := all
 	if !r.up.at.IsZero() { // looking into the VM afterwards is no part of how long it was away
@@ -121,6 +122,7 @@ func (b *Bot) tell(r ran) {
 	}
 	if told { // otherwise the next start asks the host and tells the thread
 		b.Store.EndOperation(b.work, r.rec)
+		b.setOver(r.rec.ID, false)
 	}
 	if r.verb.Changes() {
 		b.redraw()
@@ -131,10 +133,25 @@ func (b *Bot) tell(r ran) {
 // unseen says that nobody in the chat is shown the operation: the agent looks.
 func (o operation) unseen() bool { return o.agent && !o.verb.Changes() }
 
+// setOver notes that an operation is over on the host, for as long as the store has it open: the chat may not have
+// its result yet.
+func (b *Bot) setOver(id string, over bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if over {
+		b.over[id] = true
+	} else {
+		delete(b.over, id)
+	}
+}
+
 // under is the verb that is under way in a place, a change before any other, or nothing.
 func (b *Bot) under(p Place) (verb string) {
-	for _, o := range b.Store.OpenOperations(b.work) {
-		if o.Place == store.Place(p) && (verb == "" || pve.Verb(o.Verb).Changes()) {
+	open := b.Store.OpenOperations(b.work)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range open {
+		if o.Place == store.Place(p) && !b.over[o.ID] && (verb == "" || pve.Verb(o.Verb).Changes()) {
 			verb = o.Verb
 		}
 	}

@@ -141,3 +141,30 @@ func TestAnAnsweredCardStaysAnsweredWhenTheStateComesLate(t *testing.T) {
 		t.Errorf("a card that was answered has the buttons %v", closed.Choices)
 	}
 }
+
+// The result of a verb may wait for the chat. Whoever gives the code again meanwhile is not told that the verb runs.
+func TestAVerbIsOverBeforeTheChatHasItsResult(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.answers(host(fine, ""))
+	i.answers(pve.Result{Verb: pve.Stop, Status: "stopped", Text: "VM 102 is stopped."})
+	i.types("vm stop")
+	code := i.code(i.shows(`🔴 Stop devvm\? running`))
+	held := make(chan struct{}, 1)
+	i.phone.refuse(func(_ Place, t Text) error {
+		if !strings.HasPrefix(t.Body, "⏹ devvm is stopped") {
+			return nil
+		}
+		select {
+		case held <- struct{}{}:
+		default:
+		}
+		return &Busy{After: 10 * time.Millisecond}
+	})
+	i.types("confirm " + code)
+	<-held
+	i.types("confirm " + code)
+	i.shows(`There is no open confirmation like that here; nothing was done now\.`)
+	i.phone.refuse(nil)
+	i.shows(`⏹ devvm is stopped`)
+}

@@ -35,7 +35,7 @@ func (g *gate) status(ctx context.Context, last record) error {
 		q = nil
 	}
 	if q != nil {
-		g.seen.Uptime = int64(q.Age().Seconds())
+		g.seen.Uptime = max(1, int64(q.Age().Seconds())) // 0 is no process
 	}
 	if locked := configLock.FindStringSubmatch(s.Out); locked != nil {
 		g.seen.Lock = locked[1]
