@@ -10,12 +10,7 @@ import (
 	"bgbot/pve"
 )
 
-// answerWait is how long a place waits for the end of its turn to be in the chat: one that takes nothing for hours, such as a
-// channel that was made read-only, must not keep a turn open that is over.
-const answerWait = 10 * time.Second
-
-// finish ends a turn, in the chat as well: what is said of it waits for the chat however long that takes none, and what is
-// said in its place from then on stands behind it.
+// finish ends a turn in the chat: its pages, then what the answer speaks of, then the answer.
 func (b *Bot) finish(t *turn, result agentrun.Result, err error) {
 	t.mu.Lock()
 	t.ended = t.stopped == nil
@@ -25,24 +20,8 @@ func (b *Bot) finish(t *turn, result agentrun.Result, err error) {
 	t.mu.Lock()
 	t.view.end(state, result.Text) // the answer is said again below
 	t.mu.Unlock()
-	b.record(b.work, t.place, t.who, "turn", t.id, strings.TrimSpace(state), "")
-	said := make(chan struct{})
-	b.wg.Go(func() { // the caller is one of those whom shutdown waits for, so it waits for this too
-		defer close(said)
-		b.sayEnd(t, answer, result, err)
-	})
-	wait := time.NewTimer(answerWait)
-	defer wait.Stop()
-	select {
-	case <-said:
-	case <-wait.C:
-		b.Log.Warn("the end of a turn waits for the chat", "place", t.place.String(), "turn", t.id)
-	}
-}
-
-// sayEnd brings the pages of a turn to their end, then what the answer speaks of, then the answer.
-func (b *Bot) sayEnd(t *turn, answer Text, result agentrun.Result, err error) {
 	answer.Body += t.close()
+	b.record(b.work, t.place, t.who, "turn", t.id, strings.TrimSpace(state), "")
 	answer.Body += b.trouble()
 	for _, done := range t.results() { // what the answer speaks of
 		<-done
