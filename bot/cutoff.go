@@ -33,6 +33,7 @@ func (b *Bot) cutOperation(o store.Operation) {
 		}
 	}
 	report, err := b.ending(o)
+	b.setOver(o.ID, true)
 	b.unsee()
 	t := b.cutText(o, report, err)
 	if b.cut.Err() != nil {
@@ -46,6 +47,7 @@ func (b *Bot) cutOperation(o store.Operation) {
 	t.Body += b.trouble()
 	if b.told(p, t) {
 		b.Store.EndOperation(b.work, o)
+		b.setOver(o.ID, false)
 	}
 	b.redraw()
 }

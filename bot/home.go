@@ -148,7 +148,7 @@ func (b *Bot) running(chat string) (lines []string, stops []Choice) {
 			stops = append(stops, Choice{ID: clickStop + t.id, Label: fmt.Sprintf("Stop turn %d", i+1)})
 		}
 	}
-	for _, o := range b.Store.OpenOperations(b.work) {
+	for _, o := range b.underWay() {
 		lines = append(lines, fmt.Sprintf("%s · `%s` on the host · asked by %s", clock(time.Since(o.Began)), o.Verb, b.nameOf(o)))
 	}
 	return lines, stops

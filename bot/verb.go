@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -147,15 +148,20 @@ func (b *Bot) setOver(id string, over bool) {
 
 // under is the verb that is under way in a place, a change before any other, or nothing.
 func (b *Bot) under(p Place) (verb string) {
-	open := b.Store.OpenOperations(b.work)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, o := range open {
-		if o.Place == store.Place(p) && !b.over[o.ID] && (verb == "" || pve.Verb(o.Verb).Changes()) {
+	for _, o := range b.underWay() {
+		if o.Place == store.Place(p) && (verb == "" || pve.Verb(o.Verb).Changes()) {
 			verb = o.Verb
 		}
 	}
 	return verb
+}
+
+// underWay are the operations that run on the host, as far as it is known.
+func (b *Bot) underWay() []store.Operation {
+	open := b.Store.OpenOperations(b.work)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(open, func(o store.Operation) bool { return b.over[o.ID] })
 }
 
 // beginVerb lets a verb begin unless shutdown has; shutdown waits for those that began.

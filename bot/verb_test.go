@@ -165,6 +165,8 @@ func TestAVerbIsOverBeforeTheChatHasItsResult(t *testing.T) {
 	<-held
 	i.types("confirm " + code)
 	i.shows(`There is no open confirmation like that here; nothing was done now\.`)
+	i.types("stop")
+	i.shows(`No turn of the agent runs in this thread\.\n`)
 	i.phone.refuse(nil)
 	i.shows(`⏹ devvm is stopped`)
 }

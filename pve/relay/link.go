@@ -49,15 +49,12 @@ func (l *link) stop() {
 	}
 }
 
-// patience is how long the client may take for its answer. One that was cut gets none: its read has ended because of that,
-// perhaps before the connection has.
-func (l *link) patience() time.Duration {
+// cutOff says that the client was cut. It is told nothing more: its read has ended because of that, perhaps before the
+// connection has.
+func (l *link) cutOff() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.mute {
-		return 0
-	}
-	return flushTime
+	return l.mute
 }
 
 // begin says whether v may still begin. From here on a change holds the link open.
@@ -187,8 +184,11 @@ func (s *Server) answer(reads context.Context, g *guest, l *link, ch ssh.Channel
 	exit := s.run(reads, g, l, out, command)
 
 	// From here on a client that does not read, or does not leave, holds nothing up.
-	_ = l.raw.SetDeadline(time.Now().Add(l.patience()))
+	_ = l.raw.SetDeadline(time.Now().Add(flushTime))
 	out.close()
+	if l.cutOff() {
+		return
+	}
 	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(exit)})) //nolint:gosec // 0 to 7
 	_ = ch.Close()
 	_ = l.raw.SetDeadline(time.Now().Add(leaveTime))
@@ -221,6 +221,9 @@ func (s *Server) run(reads context.Context, g *guest, l *link, out *printer, com
 	}
 	s.log.InfoContext(ctx, "relay ran a verb", "session", g.name, "verb", verb, "op", report.Result.Op,
 		"exit", int(exit), "took", time.Since(began), "err", err)
+	if l.cutOff() {
+		return exit
+	}
 	out.report(report)
 	if err != nil {
 		out.fail(err)
