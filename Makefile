@@ -57,7 +57,7 @@ lint: linter ## golangci-lint, gofumpt and goimports included
 fmt: linter ## format the code
 	$(LINTER) fmt ./...
 
-bench: cli guest build ## print the numbers that the design promises, ten minutes
+bench: cli guest build ## print the numbers that the design promises, a quarter of an hour
 	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -benchtime 1x $(SAMPLING)
 	go test -run '^$$' -bench '$(STORMS)' -benchtime 1x ./bot/slack
 	BGBOT_CLAUDE=$(CLI) go test -p 1 -run '^$$' -bench . -skip '$(STORMS)' -benchtime 10x $(filter-out $(SAMPLING),$(BENCHES))
