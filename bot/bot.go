@@ -240,10 +240,8 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 
 // judged says what to do with a permitted message, unless it is for the agent in a thread that is not ours.
 func (b *Bot) judged(m Message, c command) (act func(), ours bool) {
-	if code := b.meant(m, c); code != "" {
-		return func() {
-			b.answer(m, "A card is open. To answer it, type `confirm "+code+"` or `cancel "+code+"`. Nothing was done, and nothing was passed on.")
-		}, true
+	if said := b.meant(m, c); said != "" {
+		return func() { b.answer(m, said) }, true
 	}
 	if c.forAgent() && m.Click == "" && m.Place.Thread != "" && !b.ours(m.Place) {
 		return nil, false

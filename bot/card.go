@@ -86,20 +86,47 @@ func again(v pve.Verb) string {
 	return "vm " + string(v)
 }
 
-// meant is the code of the open card that a bare "yes", or a text around that code, is about. It is not taken for an answer: it
-// may have been meant for something else, and a card wants its code behind one of two words.
-func (b *Bot) meant(m Message, c command) (code string) {
+// meant answers a bare "yes", or a text around the code of an open card, while a card is open. It is not taken for an answer to
+// that: it may have been meant for something else, and a card wants its code behind one of two words. A code that is named
+// decides which card that is, in any thread of the channel, as behind "confirm".
+func (b *Bot) meant(m Message, c command) (said string) {
 	if c.kind != talk {
 		return ""
 	}
 	words := strings.FieldsFunc(strings.ToLower(c.arg), func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",.:!`", r) })
+	var here []store.Confirmation
 	for _, open := range b.Store.OpenConfirmations(b.work, time.Now()) {
-		named := len(words) <= 4 && slices.Contains(words, strings.ToLower(open.Code))
-		if open.Place == store.Place(m.Place) && (named || bareAnswer(words)) {
-			code = open.Code
+		if open.Place.Chat != m.Place.Chat || open.Place.Channel != m.Place.Channel {
+			continue
+		}
+		if len(words) <= 4 && slices.Contains(words, strings.ToLower(open.Code)) {
+			return b.answerable(open)
+		}
+		if open.Place == store.Place(m.Place) {
+			here = append(here, open)
 		}
 	}
-	return code
+	if len(here) == 0 || !bareAnswer(words) {
+		return ""
+	}
+	return b.answerable(here...)
+}
+
+// answerable says how each of these open cards is answered.
+func (b *Bot) answerable(cards ...store.Confirmation) string {
+	if len(cards) == 1 {
+		return "A card is open. To answer it, type " + eitherWay(cards[0]) + ". Nothing was done, and nothing was passed on."
+	}
+	said := []string{fmt.Sprintf("%d cards are open here. Nothing was done, and nothing was passed on. To answer one, type:", len(cards))}
+	for _, c := range cards {
+		said = append(said, b.title(pve.Verb(c.Verb))+": "+eitherWay(c))
+	}
+	return strings.Join(said, "\n")
+}
+
+// eitherWay is what is typed to answer a card.
+func eitherWay(c store.Confirmation) string {
+	return "`confirm " + c.Code + "` or `cancel " + c.Code + "`"
 }
 
 // yesOrNo are the words of a bare answer.
