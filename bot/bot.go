@@ -77,6 +77,7 @@ type Bot struct {
 	closing bool
 	turns   map[Place]*turn
 	adopted map[Place]bool           // threads that are ours, of those that began in this process
+	begins  map[Place]bool           // threads whose first message is being judged, and those that waited for it
 	waiting map[Place][]*early       // replies that came before what began their thread
 	over    map[string]bool          // operations that are over, and open in the store until their result is told
 	pending map[string]*pending      // confirmations without an answer, by nonce
@@ -109,7 +110,7 @@ func New(o Options) *Bot {
 		o.Turning = func(string, bool) {}
 	}
 	b := &Bot{
-		Options: o, out: map[string]*delivery{}, looks: make(chan struct{}, 1), turns: map[Place]*turn{}, adopted: map[Place]bool{}, waiting: map[Place][]*early{},
+		Options: o, out: map[string]*delivery{}, looks: make(chan struct{}, 1), turns: map[Place]*turn{}, adopted: map[Place]bool{}, begins: map[Place]bool{}, waiting: map[Place][]*early{},
 		over: map[string]bool{}, pending: map[string]*pending{}, refused: map[auth.Person]refusals{}, kept: map[Place]*absence{}, visits: map[auth.Person]visit{}, names: map[auth.Person]string{},
 	}
 	for name, chat := range o.Chats {
@@ -203,9 +204,6 @@ func (b *Bot) handle(ctx context.Context, m Message) error {
 		return errRestart // before it is recorded, so that the next process takes it
 	}
 	act := b.received(ctx, m, c)
-	if m.Opens {
-		b.opens(m.Place)
-	}
 	go func() {
 		defer b.wg.Done()
 		act()
@@ -218,24 +216,37 @@ func (b *Bot) handle(ctx context.Context, m Message) error {
 func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 	if c.kind != notice {
 		if err := b.Policy.Check(m.From, c.act()); err != nil {
+			if m.Opens {
+				b.opens(m.Place)
+			}
 			return b.refuse(ctx, m, c, err) // who may not act could fill the store with what was seen
 		}
 	}
 	switch {
 	case b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At):
-		return func() {}
+		return func() {} // also while the first delivery is still at it
 	case c.kind == notice:
 		return func() { b.notice(m) }
 	}
+	return b.taken(m, c)
+}
+
+// taken says what to do with a permitted message that is new. What begins a thread goes before all replies there.
+func (b *Bot) taken(m Message, c command) (act func()) {
 	b.meets(m)
 	if m.Opens {
+		b.begin(m.Place)
 		b.adopt(m.Place, c.kind == talk && !m.Missed)
+		act, _ = b.judged(m, c) // it is ours
+		b.opens(m.Place)
+		return act
 	}
-	act, ours := b.judged(m, c)
-	if !ours {
-		return b.early(m, c)
+	if !c.forThread(m) || !b.waited(m.Place) {
+		if act, ours := b.judged(m, c); ours {
+			return act
+		}
 	}
-	return act
+	return b.early(m, c)
 }
 
 // judged says what to do with a permitted message, unless it is for the agent in a thread that is not ours.
@@ -243,7 +254,7 @@ func (b *Bot) judged(m Message, c command) (act func(), ours bool) {
 	if said := b.meant(m, c); said != "" {
 		return func() { b.answer(m, said) }, true
 	}
-	if c.forAgent() && m.Click == "" && m.Place.Thread != "" && !b.ours(m.Place) {
+	if c.forThread(m) && !b.ours(m.Place) {
 		return nil, false
 	}
 	if m.Missed {

@@ -57,6 +57,11 @@ func (c command) act() auth.Act {
 // forAgent says that the command is about the thread's session, or makes one.
 func (c command) forAgent() bool { return c.kind == talk || c.kind == model || c.kind == rerun }
 
+// forThread says that m, which c is, was typed in a thread for its agent.
+func (c command) forThread(m Message) bool {
+	return c.forAgent() && m.Click == "" && m.Place.Thread != ""
+}
+
 // parse reads a typed text or a click. Phones capitalise the first letter and set curly quotes; both are forgiven for
 // our own words, never inside a verb's argument. A sentence that merely begins with one of our words goes to the agent,
 // but a text that begins with "/vm", or is "vm" and one word, or both in one, never does: a mistyped verb must not become a

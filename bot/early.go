@@ -21,24 +21,42 @@ type early struct {
 // early has a reply wait for the message that began its thread, which it may have overtaken; then it is judged anew. It is
 // acknowledged meanwhile, so it is kept as a turn that has not begun: a restart tells of it.
 func (b *Bot) early(m Message, c command) (act func()) {
-	e, wait := &early{m, c, make(chan func(), 1)}, openerWait
+	e := &early{m, c, make(chan func(), 1)}
+	if !b.queues(e) {
+		return b.judgedAtLast(m, c)
+	}
 	b.Store.BeginTurn(b.work, store.Turn{
 		ID: earlyID + promptID(m), Place: store.Place(m.Place), Message: m.ID, Actor: m.From.String(), Prompt: cut(b.safe(m.Text), 2000), Began: time.Now(),
 	})
-	b.mu.Lock()
-	if b.adopted[m.Place] { // it has just come
-		wait = 0
-	}
-	b.waiting[m.Place] = append(b.waiting[m.Place], e)
-	b.mu.Unlock()
-	return func() { b.waits(e, wait) }
+	return func() { b.waits(e) }
 }
 
 const earlyID = "early/"
 
+// queues puts a reply behind those that wait, unless nobody does and its thread has just begun.
+func (b *Bot) queues(e *early) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.adopted[e.Place] && !b.queued(e.Place) {
+		return false
+	}
+	b.waiting[e.Place] = append(b.waiting[e.Place], e)
+	return true
+}
+
+// queued says that replies in a thread wait, or are being judged after having waited. The caller locks.
+func (b *Bot) queued(p Place) bool { return b.begins[p] || len(b.waiting[p]) > 0 }
+
+// waited is queued for who does not lock.
+func (b *Bot) waited(p Place) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.queued(p)
+}
+
 // waits acts on a reply when its thread has begun, or says that it will not.
-func (b *Bot) waits(e *early, wait time.Duration) {
-	timer := time.NewTimer(wait)
+func (b *Bot) waits(e *early) {
+	timer := time.NewTimer(openerWait)
 	defer timer.Stop()
 	var act func()
 	select {
@@ -65,7 +83,7 @@ func (b *Bot) gaveUp(e *early) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := slices.Index(b.waiting[e.Place], e)
-	if n < 0 {
+	if n < 0 || b.begins[e.Place] { // then it is judged at once
 		return false
 	}
 	b.waiting[e.Place] = slices.Delete(b.waiting[e.Place], n, n+1)
@@ -75,15 +93,32 @@ func (b *Bot) gaveUp(e *early) bool {
 	return true
 }
 
+// begin has replies in a thread wait until opens: none may go before the message that begins it.
+func (b *Bot) begin(p Place) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begins[p] = true
+}
+
 // opens judges the replies that came before what began their thread, in the order in which they came.
 func (b *Bot) opens(p Place) {
+	for waiting := b.next(p); len(waiting) > 0; waiting = b.next(p) {
+		for _, e := range waiting {
+			e.act <- b.judgedAtLast(e.Message, e.command)
+		}
+	}
+}
+
+// next takes the replies that wait in a thread; when there are none, no others need to wait.
+func (b *Bot) next(p Place) []*early {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	waiting := b.waiting[p]
 	delete(b.waiting, p)
-	b.mu.Unlock()
-	for _, e := range waiting {
-		e.act <- b.judgedAtLast(e.Message, e.command)
+	if len(waiting) == 0 {
+		delete(b.begins, p)
 	}
+	return waiting
 }
 
 // judgedAtLast is judged for a reply that has waited.

@@ -31,6 +31,39 @@ func TestRepliesThatOvertookTheirOpenerFollowIt(t *testing.T) {
 	i.waits("a reply still counts as cut", func() bool { return len(i.Store.OpenTurns(i.work)) == 0 })
 }
 
+// Slack sends again after 3 s what was not acknowledged, and a slow disk holds up the first delivery for a while.
+func TestAnOpenerThatIsDeliveredTwiceLosesNoReply(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.hears(inThread("more"))
+	opener := Message{ID: "o1", Text: "frozen since noon", Place: thread, Opens: true, From: operator, Name: "operator", At: time.Now()}
+	i.Store.Seen(t.Context(), "phone", opener.ID, opener.At) // of the first delivery, which is not done yet
+	i.hears(opener)
+	i.taken(opener, parse(opener, nil))()
+	i.waits("the agent was not told all", func() bool { return len(i.told()) == 2 })
+	if got, want := i.told(), []string{"frozen", "more"}; !slices.Equal(got, want) {
+		t.Errorf("the agent was told %q, want %q", got, want)
+	}
+	i.phone.says(t, "I do not work in this thread", 0)
+}
+
+func TestNoReplyGoesBeforeThoseThatWaitedForTheOpener(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.hears(inThread("more1"))
+	i.begin(thread) // by its opener
+	i.adopt(thread, true)
+	i.hears(inThread("more2"))
+	opener := Message{ID: "o1", Text: "frozen since noon", Place: thread, Opens: true, From: operator, Name: "operator", At: time.Now()}
+	i.taken(opener, parse(opener, nil))()
+	i.hears(inThread("more3"))
+	want := []string{"frozen", "more1", "more2", "more3"}
+	i.waits("the agent was not told all", func() bool { return len(i.told()) == len(want) })
+	if got := i.told(); !slices.Equal(got, want) {
+		t.Errorf("the agent was told %q, want %q", got, want)
+	}
+}
+
 func TestAModelThatWasNamedBeforeItsThreadBegan(t *testing.T) {
 	t.Parallel()
 	i := newIncident(t)

@@ -22,7 +22,7 @@ func (b *Bot) adopt(p Place, talks bool) {
 // ours says that a reply in this thread is for the agent.
 func (b *Bot) ours(p Place) bool {
 	b.mu.Lock()
-	known := b.adopted[p] || b.turns[p] != nil
+	known := b.begins[p] || b.adopted[p] || b.turns[p] != nil
 	b.mu.Unlock()
 	if !known {
 		_, known = b.Store.Thread(b.work, store.Place(p))
