@@ -160,11 +160,13 @@ func (d *delivery) settle(ctx context.Context, p Place, id string, t Text) error
 
 // try runs send until it succeeds, trying cannot help, or ctx ends, or wanted before the first try. Each try waits for its
 // slot. That the chat is busy is no refusal, and only calls of the same kind that it takes meanwhile prove that it takes
-// others: a channel where nobody may post (restricted_action) still takes edits, and one that took some a moment ago may be
-// down. A [Refused] message needs no such proof: where only one thread is at work, none would come.
+// others: a channel where nobody may post (restricted_action) still takes edits. One that it took is not enough: it may be
+// down since, or just be coming back. A [Refused] message needs no such proof: where only one thread is at work, none would
+// come.
 func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *ticket, send func(context.Context) error) error {
-	before := int64(0)
-	for refused := 0; ; {
+	var refused, others int // the failures, and those before which the chat took others since the failure before
+	var took int64
+	for {
 		if err := l.slot(wanted, t); err != nil {
 			return err
 		}
@@ -175,14 +177,15 @@ func (d *delivery) try(ctx, wanted context.Context, what string, l *lane, t *tic
 		}
 		pause := d.pause(l, err, refused)
 		if _, busy := errors.AsType[*Busy](err); !busy {
-			refused++
-		}
-		if refused <= 4 { // some 4 s, in which what was under way comes to its end
-			before = l.took.Load()
-		}
-		_, told := errors.AsType[*Refused](err)
-		if told && refused > 2 || refused > 7 && l.took.Load() > before { // some 20 s
-			return errors.Join(errRefused, err)
+			now := l.took.Load()
+			if refused++; refused > 1 && now > took {
+				others++
+			}
+			took = now
+			_, told := errors.AsType[*Refused](err)
+			if told && refused > 2 || refused > 7 && others >= 3 { // some 20 s
+				return errors.Join(errRefused, err)
+			}
 		}
 		d.log.Log(ctx, loud(refused), "the chat did not take a message", "what", what, "refused", refused, "again_in", pause, "err", err)
 		if err := sleep(ctx, pause); err != nil {

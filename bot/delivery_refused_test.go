@@ -265,6 +265,46 @@ func TestAChatThatIsDownRefusesNothing(t *testing.T) {
 	})
 }
 
+// What it took first after an outage does not prove that it refuses what had waited: all come at once then, and it stumbles.
+func TestAChatThatComesBackRefusesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		err   error
+		times int
+	}{"it is busy": {&Busy{After: 2 * time.Second}, 3}, "it is not well yet": {errors.New("502 bad gateway"), 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const outage = time.Minute
+				began, times := time.Now(), 0
+				s := &service{refuse: func(int, string) error {
+					if time.Since(began) < outage {
+						return errors.New("502 bad gateway")
+					}
+					return nil
+				}}
+				s.refuseText = func(body string) error {
+					if strings.Contains(body, "result") && time.Since(began) > outage && times < c.times {
+						times++
+						return c.err
+					}
+					return nil
+				}
+				d := delivers(s)
+				var wg sync.WaitGroup
+				wg.Go(func() { _, _ = d.post(t.Context(), place("a"), Text{Body: "a result\nand all that is behind it"}) })
+				wg.Go(func() {
+					for range 20 { // other threads go on
+						_, _ = d.post(t.Context(), place("b"), Text{Body: "-"})
+					}
+				})
+				wg.Wait()
+				if !slices.Contains(s.thread, "a result\nand all that is behind it") || times != c.times {
+					t.Errorf("after %d failures the chat shows %q", times, s.thread)
+				}
+			})
+		})
+	}
+}
+
 func TestABusyChatRefusesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
