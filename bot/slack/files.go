@@ -47,7 +47,8 @@ func (s *sender) File(ctx context.Context, p bot.Place, files []bot.File) error 
 	return err
 }
 
-// attach shows files in the thread of p, all in one message. What cannot be shown is said; the text is never lost with it.
+// attach shows files in the thread of p, all in one message. What cannot be shown is said; the text is never lost with it. That
+// Slack refuses the files is no refusal of the message, whose text stands: the core would say that once more, and shorter.
 func (s *sender) attach(ctx context.Context, p bot.Place, whole *try, files []bot.File) error {
 	files = slices.DeleteFunc(slices.Clone(files), func(f bot.File) bool { return len(f.Data) == 0 }) // Slack takes none
 	if len(files) == 0 {
@@ -61,7 +62,8 @@ func (s *sender) attach(ctx context.Context, p bot.Place, whole *try, files []bo
 		return err
 	}
 	fatal, hopeless := errors.AsType[*bot.Fatal](err)
-	if whole.files.failed++; !hopeless && whole.files.failed < fileTries {
+	_, refused := errors.AsType[*bot.Refused](err)
+	if whole.files.failed++; !hopeless && !refused && whole.files.failed < fileTries {
 		return err
 	}
 	s.log.ErrorContext(ctx, "files are not in the chat", "place", p.String(), "err", err)

@@ -137,6 +137,24 @@ func TestWhatSlackTakesNoFileForIsSaid(t *testing.T) {
 	}
 }
 
+// The text stands already: the core, told that the message is refused, would say a short one in its place.
+func TestThatFilesAreRefusedIsNoRefusalOfTheirMessage(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"files.getUploadURLExternal", "files.completeUploadExternal"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			s := saying(t, slacktest.Options{Unlimited: true})
+			p := s.thread(t)
+			s.server.Inject(slacktest.Fault{Methods: []string{method}, Kind: slacktest.ErrorCode, Error: "invalid_arguments"})
+			_, err := s.Post(s.ctx, p, bot.Text{Body: "✅ devvm is back", Key: "result", Files: capture()})
+			want := "✅ devvm is back\n📎 Not here, as Slack did not take them: `forensics-c81f.txt`, `screen-c81f.png`."
+			if got := s.reads(p); got != want || err != nil {
+				t.Errorf("it reads %q, and the core hears %v", got, err)
+			}
+		})
+	}
+}
+
 func TestALongAnswerWithFilesResumesWhereItStood(t *testing.T) {
 	t.Parallel()
 	s := saying(t, slacktest.Options{Unlimited: true})
