@@ -10,7 +10,9 @@ import (
 )
 
 // How long rows are kept. What is open stays: an operation without an end, a confirmation that can be used; a turn goes
-// when it ends.
+// when it ends. What is not older than that is young, however far in the future it lies: so a clock that is behind, as that
+// of a small box before it has asked for the time, throws away nothing that a right one would keep. One that was ahead
+// leaves records that hold up those behind them until their own time has come: too much is kept then, never too little.
 const (
 	// messagesKept: chats deliver again within hours, and are read back for a day.
 	messagesKept = 30 * day
@@ -36,12 +38,11 @@ var ageings = []ageing{
 	aged("confirmations", "nonce", "made", "and expires < ?1", evidenceKept),
 	aged("operations", "id", "began", "and ended <> 0", evidenceKept),
 	aged("refusals", "day, actor, act", "day", "", evidenceKept),
-	// Records go from their old end alone, up to the first that is young, so that what is left stays one unbroken chain. One
-	// from the future, by a clock that was wrong, is as old as those around it.
+	// Records go from their old end alone, up to the first that is young, so that what is left stays one unbroken chain.
 	{"records", evidenceKept, `select seq from records order by seq desc limit 1 offset ?1`, `delete from records
 where seq in (select seq from records order by seq limit ?3) and seq < ?2
 and seq < coalesce((select min(seq) from (select seq, at from records order by seq limit ?3) as head
-where at between ?1 and ?1 + 402 * 86400000000000), ?2)`},
+where at >= ?1), ?2)`},
 }
 
 func aged(table, key, age, over string, kept time.Duration) ageing {
@@ -106,7 +107,6 @@ func (s *Store) age(p pace) (open bool) {
 }
 
 func (s *Store) ageTable(a ageing, p pace) (gone int64, err error) {
-	old := nanos(time.Now().Add(-a.kept))
 	least, err := s.chore(p, func(ctx context.Context, db *sql.DB) (n int64, err error) {
 		err = db.QueryRowContext(ctx, a.least, p.keep-1).Scan(&n)
 		if errors.Is(err, sql.ErrNoRows) { // there are fewer, so all stay
@@ -116,7 +116,8 @@ func (s *Store) ageTable(a ageing, p pace) (gone int64, err error) {
 	})
 	for n := int64(1); err == nil && least != 0 && n > 0; gone += n {
 		n, err = s.chore(p, func(ctx context.Context, db *sql.DB) (int64, error) {
-			result, err := db.ExecContext(ctx, a.old, old, least, p.rows)
+			// The clock may have been set right since the last step.
+			result, err := db.ExecContext(ctx, a.old, nanos(time.Now().Add(-a.kept)), least, p.rows)
 			if err != nil {
 				return 0, err
 			}

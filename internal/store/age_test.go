@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -118,26 +119,73 @@ func TestAClockThatIsAheadDoesNotEmptyTheStore(t *testing.T) {
 	}
 }
 
-// The clock was wrong while some records were made. They go with those around them: none that is young goes because of
-// it, and none that is old stays.
-func TestRecordsOfAWrongClockGoWithThoseAroundThem(t *testing.T) {
+// A small box boots without the time: what it knows lies in the future, beside what this boot has written. Nothing of it
+// goes, and nobody is told that it was old.
+func TestAClockThatIsBehindThrowsNothingAway(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, newAddress(t))
 	mustClose(t, s)
 	db := directly(t, s.path)
-	fill(t, db, "records", "old", ago(500), 10)
-	fill(t, db, "records", "ahead", ago(-9000), 10)
-	fill(t, db, "records", "old too", ago(450), 10)
-	fill(t, db, "records", "young", ago(300), 10)
-	fill(t, db, "records", "behind", ago(20000), 10)
+	const known, since = enough + 50, 5
+	for table := range fillings { // as seen from there
+		fill(t, db, table, "all", ago(-9000), known)
+		fill(t, db, table, "since", ago(0), since)
+	}
+	db.Close()
+	s = whenever(t, s.path)
+	for table := range fillings {
+		same(t, table, count(t, directly(t, s.path), table), known+since)
+	}
+}
+
+// The clock was behind while some records were made. They go with those around them: none that is young goes because of
+// it, and none that is old stays.
+func TestRecordsOfAClockThatWasBehindGoWithThoseAroundThem(t *testing.T) {
+	t.Parallel()
+	same(t, "left", left(t, map[string]int{"1 old": 500, "2 behind": 20000, "3 old": 450, "4 young": 300, "5 behind": 20000}),
+		[]string{"4 young", "5 behind", "last", "older than 400 days and dropped: 30 records"})
+}
+
+// The clock was ahead while some records were made, or it is behind now; nobody can tell. So they stay, and those after
+// them, to be on the safe side.
+func TestRecordsFromTheFutureStay(t *testing.T) {
+	t.Parallel()
+	same(t, "left", left(t, map[string]int{"1 old": 500, "2 ahead": -9000, "3 old": 450}),
+		[]string{"2 ahead", "3 old", "last", "older than 400 days and dropped: 10 records"})
+}
+
+// left is what stays of records, ten of a name, in the order of their names, made so many days ago.
+func left(t *testing.T, made map[string]int) (names []string) {
+	t.Helper()
+	s := mustOpen(t, newAddress(t))
+	mustClose(t, s)
+	db := directly(t, s.path)
+	for _, name := range slices.Sorted(maps.Keys(made)) {
+		fill(t, db, "records", name, ago(made[name]), 10)
+	}
 	fill(t, db, "records", "last", ago(1), enough)
 	db.Close()
 	s = whenever(t, s.path)
-	var left []string
 	for _, text := range texts(t, s, `order by seq`) {
-		left = append(left, strings.TrimRight(text, "0123456789x"))
+		names = append(names, strings.TrimRight(text, "0123456789x"))
 	}
-	same(t, "left", slices.Compact(left), []string{"young", "behind", "last", "older than 400 days and dropped: 30 records"})
+	return slices.Compact(names)
+}
+
+// Throwing away may take hours, and a clock is set right meanwhile: each step asks it anew.
+func TestEachStepAsksTheClock(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, newAddress(t))
+	mustClose(t, s)
+	const most = 300 * time.Millisecond
+	db := directly(t, s.path)
+	fill(t, db, "messages", "young", ago(1), enough)
+	s = mustOpen(t, addressOf(s.path))
+	written(t, s)
+	s.SetCursor(t.Context(), "slack", "C1", "1") // so that each step waits
+	fill(t, db, "messages", "a moment later", time.Now().Add(most-messagesKept), 1)
+	s.age(pace{keep: enough, rows: 30, quiet: time.Hour, most: most})
+	same(t, "messages", count(t, db, "messages"), enough)
 }
 
 // Also by hand nobody deletes a record before its time.
@@ -146,7 +194,7 @@ func TestAYoungRecordCannotBeDeleted(t *testing.T) {
 	s := mustOpen(t, newAddress(t))
 	mustClose(t, s)
 	db := directly(t, s.path)
-	for _, days := range []int{0, 30, 398} {
+	for _, days := range []int{-9000, -2, 0, 30, 398} {
 		fill(t, db, "records", "young", ago(days), 1)
 		if _, err := db.Exec(`delete from records where seq = (select max(seq) from records)`); err == nil || !strings.Contains(err.Error(), "records are append-only") {
 			t.Errorf("a record of %d days ago: %v", days, err)
