@@ -54,7 +54,8 @@ func scanRefusal(row scanner) (r Refusal, err error) {
 
 // Refuse notes that e.Actor was refused e.Act, in the message with this id, and says whether that very message was refused
 // before. The first few of a kind in a day are recorded as e, and their messages like those that [Store.Seen] knows.
-// From then on the day's row counts them and memory alone knows the messages: who goes on for a week leaves a row a day.
+// From then on the day's row counts them and memory alone knows the newest messages, apart from those of others: who goes on
+// for a week leaves a row a day, and makes nobody's message run twice.
 func (s *Store) Refuse(ctx context.Context, id string, e Entry) (again bool) {
 	if e.At.IsZero() {
 		e.At = time.Now()
@@ -65,9 +66,10 @@ func (s *Store) Refuse(ctx context.Context, id string, e Entry) (again bool) {
 	s.mu.Lock()
 	known, _ := s.refusals.get(k)
 	few := known.Count < refusalsRecorded
-	if !few {
+	_, again = s.refused.get(message)
+	if !few && !again {
 		_, again = s.messages.get(message)
-		s.messages.put(message, struct{}{})
+		s.refused.put(message, struct{}{})
 	}
 	s.mu.Unlock()
 	if again || few && s.Seen(ctx, e.Chat, id, e.At) {

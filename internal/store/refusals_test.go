@@ -47,6 +47,26 @@ func TestAStrangerWhoGoesOnAllDayLeavesARow(t *testing.T) {
 	}
 }
 
+// A stranger floods the channel and then the disk hangs. What the operators said is still known, so that nothing of it runs
+// twice.
+func TestAFloodOfAStrangerMakesNothingRunTwice(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	s.Seen(ctx, "slack", "an operator's", time.Now())
+	written(t, s)
+	defer hang(s)() // from here on, only so that the flood is quick
+	const flood = 2 * messagesHeld
+	for n := range flood {
+		s.Refuse(ctx, fmt.Sprint("m", n), no("talk", n/100))
+	}
+	same(t, "the operator's, delivered again", s.Seen(ctx, "slack", "an operator's", time.Now()), true)
+	same(t, "the last of the flood again", s.Refuse(ctx, fmt.Sprint("m", flood-1), no("talk", 0)), true)
+	if n := len(s.refused.rows); n > refusedHeld*5/4 {
+		t.Errorf("memory holds %d messages of a stranger", n)
+	}
+}
+
 // The next day begins anew: its first words are recorded.
 func TestAStrangerWhoComesBackIsRecordedAnew(t *testing.T) {
 	t.Parallel()

@@ -94,6 +94,7 @@ type Store struct {
 	cursors       recent[cursorKey, string]
 	hostKeys      map[int]HostKey // by VM
 	refusals      recent[refusalKey, Refusal]
+	refused       recent[messageKey, struct{}] // messages that are known here alone
 }
 
 // How many rows are held in memory; what is open or not yet written is held beyond that. Measured: with all these
@@ -105,6 +106,7 @@ const (
 	operationsHeld    = 64
 	cursorsHeld       = 512
 	refusalsHeld      = 64
+	refusedHeld       = 512
 )
 
 // How long a confirmation is held after its time: one that expired unmarked as if it were open, so that it can be marked,
@@ -155,6 +157,7 @@ func newStore(path string, log *slog.Logger) *Store {
 	s.refusals = newRecent[refusalKey, Refusal](refusalsHeld, func(k refusalKey, _ Refusal) bool {
 		return k.day >= yesterday() || s.queue.has(k)
 	})
+	s.refused = newRecent[messageKey, struct{}](refusedHeld, func(messageKey, struct{}) bool { return false })
 	return s
 }
 
