@@ -223,8 +223,9 @@ func (b *Bot) received(ctx context.Context, m Message, c command) (act func()) {
 		}
 	}
 	switch {
-	case b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At):
-		return func() {} // also while the first delivery is still at it
+	case m.Missed && b.Store.Refused(m.From.String(), m.At), // before they were let in; not each of their words is kept
+		b.Store.Seen(ctx, m.Place.Chat, m.ID, m.At): // also while the first delivery is still at it
+		return func() {}
 	case c.kind == notice:
 		return func() { b.notice(m) }
 	}

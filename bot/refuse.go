@@ -10,6 +10,9 @@ import (
 // refuse tells somebody that they may not. It is recorded the first times and counted every time.
 func (b *Bot) refuse(ctx context.Context, m Message, c command, err error) (act func()) {
 	e := b.entry(m.Place, m.From, string(c.act()), "", "refused", cut(b.safe(m.Text+m.Click), 200))
+	if m.At.After(e.At) { // our clock is behind that of the chat, which [store.Store.Refused] is asked by
+		e.At = m.At
+	}
 	switch {
 	case b.Store.Refuse(ctx, m.ID, e), !b.tells(m.From):
 		return func() {}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"bgbot/auth"
 	"bgbot/internal/store"
@@ -44,6 +45,32 @@ func TestAStrangerWhoTypesOnIsCounted(t *testing.T) {
 	}
 	if said := i.prompts(); said != "" {
 		t.Errorf("the agent was told: %s", said)
+	}
+}
+
+// Somebody is refused, the allowlist is mended, and what they said is read back. None of it is run, also what is only counted;
+// what they say from then on is.
+func TestWhatWasRefusedIsNotRunWhenItIsReadBack(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	colleague := auth.Person{Chat: "phone", ID: "U2"}
+	said := time.Now().Add(time.Minute) // by the clock of the chat
+	word := func(n int) Message {
+		return Message{ID: fmt.Sprint("w", n), Text: fmt.Sprint("word ", n), From: colleague, Name: "colleague", At: said.Add(time.Duration(n))}
+	}
+	const words = 6
+	for n := range words {
+		i.hears(word(n))
+	}
+	i.Policy = auth.NewPolicy(operator, colleague)
+	for n := range words + 1 {
+		m := word(n)
+		m.Missed = true
+		i.hears(m)
+	}
+	i.shows("🤖 I looked")
+	if got := i.prompts(); !strings.Contains(got, "[colleague]: word 6") || strings.Count(got, "word") != 1 {
+		t.Errorf("the agent was told %s", got)
 	}
 }
 

@@ -79,7 +79,10 @@ func (s *Store) Refuse(ctx context.Context, id string, e Entry) (again bool) {
 	if known, ok := s.refusals.get(k); ok {
 		r = known
 	}
-	r.Last, r.Count = e.At, r.Count+1
+	r.Count++
+	if e.At.After(r.Last) {
+		r.Last = e.At
+	}
 	if r.Count <= refusalsRecorded {
 		s.enqueue(recordWrite(e))
 	}
@@ -87,6 +90,19 @@ func (s *Store) Refuse(ctx context.Context, id string, e Entry) (again bool) {
 	s.refusals.put(k, r)
 	s.mu.Unlock()
 	s.settled(ctx, w)
+	return false
+}
+
+// Refused says whether actor was refused anything at this time or later on the same day: a message of then is over and done
+// with, also when who sent it has been let in since. It knows today and yesterday.
+func (s *Store) Refused(actor string, at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, r := range s.refusals.values() {
+		if k.actor == actor && k.day == nanos(at.Truncate(day)) && !at.After(r.Last) {
+			return true
+		}
+	}
 	return false
 }
 

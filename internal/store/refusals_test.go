@@ -67,6 +67,26 @@ func TestAFloodOfAStrangerMakesNothingRunTwice(t *testing.T) {
 	}
 }
 
+// What somebody said before their last refusal of a day was refused as well, as a new process knows too.
+func TestWhatWasSaidBeforeARefusalIsOver(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := mustOpen(t, newAddress(t))
+	for n, second := range []int{10, 20, 30, 50, 40} {
+		s.Refuse(ctx, fmt.Sprint("m", n), no("talk", second))
+	}
+	before := no("stop", 0)
+	before.At = before.At.Add(-day)
+	s.Refuse(ctx, "yesterday", before)
+	for range 2 {
+		same(t, "refused", []bool{
+			s.Refused("slack:U9", midday(49)), s.Refused("slack:U9", midday(50)), s.Refused("slack:U9", midday(51)),
+			s.Refused("slack:U9", before.At), s.Refused("slack:U9", before.At.Add(1)), s.Refused("slack:U8", midday(20)),
+		}, []bool{true, true, false, true, false, false})
+		s = restart(t, s)
+	}
+}
+
 // The next day begins anew: its first words are recorded.
 func TestAStrangerWhoComesBackIsRecordedAnew(t *testing.T) {
 	t.Parallel()
