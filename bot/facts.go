@@ -140,7 +140,7 @@ func (f facts) read() (found, why string) {
 // unticked drops the marks around verbs: shown as foreign text they would only be noise.
 func unticked(s string) string { return strings.ReplaceAll(oneLine(s), "`", "") }
 
-// calm says that the evidence shows no trouble, or none at all. Only a colour depends on it.
+// calm says that the evidence shows no trouble, or none at all. Only a colour and a hint depend on it.
 func (f facts) calm() bool {
 	for _, word := range []string{"healthy", "idle", "started", "reset ", "too little", "qemu is well"} {
 		if strings.HasPrefix(strings.ToLower(f.Verdict), word) {

@@ -35,6 +35,7 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 		case !reset || errors.Is(up.err, errLeaving) || up.asked && up.err == nil: // SSH answered after all
 		case f.after() && f.Advice == pve.Cycle:
 			t.Body += "\nThe host advises `cycle`: a reset keeps the old QEMU process, a cycle starts a fresh one."
+		case f.Lock != "" || f.Status == "stopped" || f.after() && !f.calm(): // what the host says leads elsewhere, or nowhere
 		default:
 			t.Body += "\nIf it stays so for a minute: `vm cycle`. A reset keeps the old QEMU process, a cycle starts a fresh one."
 		}

@@ -139,6 +139,36 @@ func TestWhatIsOfferedAfterAResultFitsIt(t *testing.T) {
 	}
 }
 
+// What the host saw after a reset may speak against a cycle, or have nothing for it.
+func TestACycleIsNoHintWhereTheHostSpeaksAgainstIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		verdict, lock, status string
+		advice                pve.Verb
+		hint                  bool
+	}{
+		{verdict: "", hint: true},
+		{verdict: fine, hint: true},
+		{verdict: "Reset 61 s ago: CPU 4 %, and no agent runs yet; give it a moment", hint: true},
+		{verdict: "No block I/O for 11 s, and the host's disk sdb stands still too: host storage, which no `cycle` mends"},
+		{verdict: "The guest did not boot: its screen says \"No bootable device\"; someone must look at its console"},
+		{verdict: "Guest kernel panic at boot on screen: it finds no root disk, so a `reset` would only repeat it"},
+		{verdict: "Guest kernel panic on screen: sysrq triggered crash; `reset` is enough", advice: pve.Reset},
+		{verdict: "Locked (backup), changes refused. Healthy from outside: CPU 2 %, I/O moving, agent answers"},
+		{lock: "backup"},
+		{status: "stopped"}, // "Use start."
+	} {
+		r := pve.Result{Verb: pve.Reset, Exit: pve.Unverified, Status: "running", Text: "Not up.", Verdict: c.verdict, Advice: c.advice, Lock: c.lock}
+		if c.status != "" {
+			r.Status = c.status
+		}
+		got := devvm.resultText(operation{verb: pve.Reset}, pve.Report{Result: r}, nil, reach{asked: true, err: errors.New("no login")}, time.Second)
+		if strings.Contains(got.Body, "If it stays so") != c.hint {
+			t.Errorf("want a hint: %t, and it says\n%s", c.hint, got.Body)
+		}
+	}
+}
+
 // The host says "Ask status" to people at a shell too; here that word would begin a turn of the agent.
 func TestTheHostsAdviceNamesTheWordOfTheChat(t *testing.T) {
 	t.Parallel()
