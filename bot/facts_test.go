@@ -333,10 +333,16 @@ func TestWhatCameOfAChange(t *testing.T) {
 			back,
 			ok + gate + "\nBefore the cycle: Healthy from outside: CPU 3 %, I/O moving, agent answers; look inside the guest",
 		},
-		"not up, and looked at again": {
+		"not up when the host looked again, and then SSH": {
 			with(done, func(r *pve.Result) { r.Exit, r.Verdict, r.Advice = pve.Unverified, stalled, pve.Cycle }),
 			back,
-			ok + gate + "\nAfter the cycle: No block I/O for 12 s, 3 requests waiting: I/O stall",
+			ok + gate,
+		},
+		"not up when the host looked again, and then half of it": {
+			with(done, func(r *pve.Result) { r.Exit, r.Verdict, r.Advice = pve.Unverified, stalled, pve.Cycle }),
+			reach{asked: true, at: t0, inside: inside{err: &pve.Unreachable{Host: "devvm", Why: pve.Stuck}}},
+			ok + "\n⚠️ I could not look inside: devvm lets us in, but commands do not come back: the machine is likely hung." + gate +
+				"\nAfter the cycle: No block I/O for 12 s, 3 requests waiting: I/O stall",
 		},
 	} {
 		got := devvm.resultText(operation{verb: pve.Cycle, name: "operator"}, pve.Report{Result: c.r}, nil, c.up, 41*time.Second)

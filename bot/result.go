@@ -27,6 +27,7 @@ func (b *Bot) resultText(o operation, r pve.Report, err error, up reach, took ti
 	case !o.verb.Changes() && (err != nil || f.Exit == pve.Rejected): // asking again is all that is left
 	case !o.verb.Changes():
 		t.Choices = b.nextChoices(f, o.verb)
+	case err == nil && up.since(f): // nothing is left to do
 	case err != nil || f.Exit != pve.Done || up.err != nil || f.Status == "stopped":
 		f.err = err
 		t.Choices = b.nextChoices(f, o.verb)
@@ -97,7 +98,7 @@ func (b *Bot) changeText(o operation, r pve.Report, up reach, took time.Duration
 		body = fmt.Sprintf("%s %s: %s (%s)", exitMark(f.Exit), o.verb, first, who)
 	}
 	body += lines(rest)
-	if f.Verdict != "" && !strings.Contains(f.Text, f.Verdict) {
+	if f.Verdict != "" && !strings.Contains(f.Text, f.Verdict) && !up.since(f) {
 		when := "Before"
 		if f.after() {
 			when = "After"
@@ -105,6 +106,12 @@ func (b *Bot) changeText(o operation, r pve.Report, up reach, took time.Duration
 		body += fmt.Sprintf("\n%s the %s: %s", when, o.verb, plain(f.evidence(), 300))
 	}
 	return body
+}
+
+// since says that the VM has let us in since the host's second look, which saw it not up yet: its evidence is no more, and
+// neither is its advice. A VM in which commands do not come back may be what the host saw.
+func (u reach) since(f facts) bool {
+	return f.after() && u.asked && u.err == nil && u.inside.err == nil
 }
 
 // did is what the host has done to a VM that is up now.
