@@ -29,6 +29,9 @@ func (b *Bot) finish(t *turn, result agentrun.Result, err error) {
 	if err == nil && b.out[t.place.Chat].file(b.work, t.place, answer.Files) { // what rings last is the answer
 		answer.Files = nil
 	}
+	if t.stopped != nil {
+		answer.Body = goesOn(answer.Body, pve.Verb(b.under(t.place))) // as it is now: all that comes before took its time
+	}
 	done := b.told(t.place, answer)
 	b.closeDown(t, result, err)
 	if done {
@@ -61,12 +64,7 @@ func (b *Bot) outcome(t *turn, r agentrun.Result, err error) (state string, answ
 	t.mu.Unlock()
 	switch {
 	case stopped != nil:
-		proof := <-stopped
-		change := b.under(t.place)
-		if !pve.Verb(change).Changes() {
-			change = ""
-		}
-		state, answer.Body = stopText(proof, stopper, change, took)
+		state, answer.Body = stopText(<-stopped, stopper, took)
 		if err == nil && !r.Failed && strings.TrimSpace(r.Text) != "" { // it had ended by itself, and is taken off the page
 			answer.Body += "\nIt had just answered:\n\n" + agentMark(r.Text)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"bgbot/agentrun"
 	"bgbot/internal/store"
+	"bgbot/pve"
 )
 
 // stop ends the turn of a place and proves it.
@@ -86,18 +87,14 @@ func (b *Bot) nothingRuns(m Message, button bool) {
 	b.say(m.Place, Text{Body: body + "\nTo stop the VM itself, type `vm stop`.", Choices: stops, Only: m.From.ID})
 }
 
-// stopText is the end of a turn that who stopped. change is the verb that goes on.
-func stopText(s agentrun.Stopped, who, change string, took time.Duration) (state, text string) {
+// stopText is the end of a turn that who stopped.
+func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text string) {
 	if n := len(s.Left); n > 0 {
 		state = "⚠️ Not stopped: " + plural(n, "process is", "processes are") + " still alive"
 		return state, fmt.Sprintf("%s (%v). I tried for %s; end them on the machine where I run.", state, s.Left, span(s.Took))
 	}
 	state = "⏹ Stopped after " + clock(took)
-	text = "⏹ The agent was stopped by " + plain(who, 40) + "."
-	if change != "" {
-		text += " `" + change + "` goes on; its result comes here."
-	}
-	text += "\n"
+	text = "⏹ The agent was stopped by " + plain(who, 40) + ".\n"
 	if s.Ended == 0 {
 		text += "I looked: nothing of this turn is running."
 	} else {
@@ -107,4 +104,13 @@ func stopText(s agentrun.Stopped, who, change string, took time.Duration) (state
 		text += "\nWhat an ssh had started on the far side may still run there; I cannot look."
 	}
 	return state, text
+}
+
+// goesOn adds to the first line of the end of a turn that a change it has begun has not ended with it.
+func goesOn(text string, v pve.Verb) string {
+	if !v.Changes() {
+		return text
+	}
+	first, rest, _ := strings.Cut(text, "\n")
+	return strings.TrimSuffix(first+" `"+string(v)+"` goes on; its result comes here.\n"+rest, "\n")
 }
