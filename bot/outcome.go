@@ -45,12 +45,14 @@ const crowded = 5 * time.Second
 // close brings the last state of a turn into the chat. When so many begin at once that its page has not been posted by then,
 // the answer takes what was done with it, and one post is enough.
 func (t *turn) close() (more string) {
-	pages := t.draw()
+	t.mu.Lock()
+	pages, bare := t.view.pages(time.Now()), len(t.view.items) == 0
+	t.mu.Unlock()
 	if len(pages) > 1 || time.Since(t.view.began) < crowded {
 		t.live.close()
 		return ""
 	}
-	if t.live.drop() || len(t.view.items) == 0 { // nobody else adds to it any more
+	if t.live.drop() || bare {
 		return ""
 	}
 	return "\n\n" + pages[0].Body

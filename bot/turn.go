@@ -58,14 +58,18 @@ func (b *Bot) talk(m Message, text string, s seat) {
 	for !s.fresh {
 		<-s.after
 		s.heard(m.From)
-		s.unread(m)
-		s.received() // before it is said: the agent may take it up at once
+		s.received(true) // before it is said: the agent may take it up at once
 		err := s.run.Say(b.work, promptID(m), prompt(m, text))
 		if !errors.Is(err, agentrun.ErrOver) {
+			if err == nil {
+				s.unread(m)
+				s.live.touch()
+			}
 			close(s.in)
 			b.passedOn(m, text, s.turn, err)
 			return
 		}
+		s.received(false)
 		select {
 		case <-s.done: // then a turn of its own
 		case <-b.work.Done():
@@ -286,10 +290,18 @@ func (t *turn) heard(who auth.Person) {
 	}
 }
 
-// received shows that a message is on its way: a command that runs may keep the agent from reading it for minutes.
-func (t *turn) received() {
+const receivedText = "↪ Received. The agent reads it at its next step; `stop` ends the turn."
+
+// received shows that a message is on its way, or that it was too late for this turn: a command that runs may keep the agent
+// from reading it for minutes.
+func (t *turn) received(is bool) {
 	t.mu.Lock()
-	t.view.trail = "↪ Received. The agent reads it at its next step; `stop` ends the turn."
+	switch {
+	case is && t.stopped == nil:
+		t.view.trail = receivedText
+	case !is && t.view.trail == receivedText:
+		t.view.trail = ""
+	}
 	t.mu.Unlock()
 	t.live.touch()
 }

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"bgbot/agentrun"
+	"bgbot/auth"
 	"bgbot/internal/store"
 )
 
@@ -77,6 +79,60 @@ func TestWhatWasSaidInARunningTurnReachesTheAgentInItsOrder(t *testing.T) {
 	if got := i.told(); !slices.Equal(got, want) {
 		t.Errorf("the agent was told %q, want %q", got, want)
 	}
+}
+
+// The agent has ended, and its answer is not in the chat yet. Then a message begins the next turn, and nothing of it stands in
+// the one before.
+func TestAMessageThatComesWhenTheAgentHasJustEnded(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	colleague := auth.Person{Chat: "phone", ID: "U2"}
+	i.Policy = auth.NewPolicy(operator, colleague)
+	ended, held := make(chan struct{}, 2), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(goOn)
+	i.Turning = func(_ string, running bool) {
+		if !running {
+			ended <- struct{}{}
+			<-held
+		}
+	}
+	i.types("devvm is frozen")
+	<-ended
+	i.shows("⏳ Working")
+	i.Bot.mu.Lock()
+	first := i.turns[thread]
+	i.Bot.mu.Unlock()
+	i.hears(Message{Text: "it shows this", Files: 1, Place: thread, From: colleague})
+	i.waits("the page says that the agent reads it at its next step", func() bool {
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		return slices.Contains(first.speakers, colleague) && first.view.trail == ""
+	})
+	goOn()
+	i.waits("a second answer", func() bool { return i.phone.count("🤖 I looked") == 2 })
+	var with []string
+	for _, page := range i.phone.said(thread) {
+		if strings.Contains(page, "📎") {
+			with = append(with, page)
+		}
+	}
+	if page := first.draw()[0].Body; len(with) != 1 || strings.Contains(page, "📎") {
+		t.Errorf("the file is spoken of in %q, and the first turn shows %q", with, page)
+	}
+}
+
+func TestATurnThatIsBeingStoppedGoesOnSayingSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := &turn{view: newView("x", time.Now()), stopped: make(chan agentrun.Stopped)}
+		turn.view.trail = "Stopping …"
+		turn.live = delivers(&service{}).show(t.Context(), place("a"), 0, turn.draw, nil)
+		defer turn.live.close()
+		turn.received(true)
+		if got, want := turn.draw()[0].Body, "⏳ Working 0:00\nStopping …"; got != want {
+			t.Errorf("it shows %q, want %q", got, want)
+		}
+	})
 }
 
 // busy says that a turn runs in a thread.
