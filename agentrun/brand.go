@@ -2,6 +2,7 @@ package agentrun
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -23,19 +24,29 @@ func hasBrand(pid int) bool {
 	return unix.Prlimit(pid, branded, nil, &limit) == nil && limit.Max == 0
 }
 
-// litter is our children that are CLIs. It is locked while one is born, until its pid is known.
+// birthLimit is how long a birth may take until it counts as hanging, likely on a disk.
+const birthLimit = 100 * time.Millisecond
+
+// litter is our children that are CLIs. It is not locked while one is born, which may never end: the others die meanwhile.
 var litter = struct {
-	sync.RWMutex // guards pids
-	pids         map[int]bool
-}{pids: map[int]bool{}}
+	sync.Mutex // guards both
+	pids       map[int]bool
+	births     map[chan struct{}]time.Time // since when; the channel is closed when the pid is known
+}{pids: map[int]bool{}, births: map[chan struct{}]time.Time{}}
 
 func bear(cmd *exec.Cmd) error {
+	over := make(chan struct{})
+	litter.Lock()
+	litter.births[over] = time.Now()
+	litter.Unlock()
+	err := cmd.Start()
 	litter.Lock()
 	defer litter.Unlock()
-	err := cmd.Start()
 	if err == nil {
 		litter.pids[cmd.Process.Pid] = true
 	}
+	delete(litter.births, over)
+	close(over)
 	return err
 }
 
@@ -45,20 +56,29 @@ func bereave(cmd *exec.Cmd) {
 	delete(litter.pids, cmd.Process.Pid)
 }
 
-// orphan says whether p came to us because its CLI has died, of whichever session.
-func (p proc) orphan() bool {
+// orphan says whether p came to us because its CLI has died, of whichever session. It is not sure while a birth hangs,
+// since p may be that CLI.
+func (p proc) orphan() (yes, sure bool) {
 	self := os.Getpid()
 	if p.ppid != self || !hasBrand(p.pid) || hasBrand(self) {
-		return false
+		return false, true
 	}
-	for range 20 {
-		if litter.TryRLock() {
-			defer litter.RUnlock()
-			return !litter.pids[p.pid]
+	litter.Lock()
+	known, births := litter.pids[p.pid], maps.Clone(litter.births) // a birth that begins later is not p's
+	litter.Unlock()
+	if known {
+		return false, true
+	}
+	for over, since := range births {
+		select {
+		case <-over:
+		case <-time.After(time.Until(since.Add(birthLimit))):
+			return false, false
 		}
-		<-time.After(5 * time.Millisecond)
 	}
-	return false // a birth hangs, likely on a disk: a stop must not hang with it, nor end what may be a CLI
+	litter.Lock()
+	defer litter.Unlock()
+	return !litter.pids[p.pid], true
 }
 
 // newest is the pid that was given last, 0 if /proc does not tell (proc_loadavg(5)).
@@ -84,7 +104,14 @@ func (t *tally) chase(k kin, since int) (met int) {
 		}
 		for pid := max(from, 2); pid <= last; pid++ {
 			p, ok := lookup(pid)
-			if !ok || !p.alive() || pid == os.Getpid() || pid == k.root.pid || !k.claims(p) {
+			if !ok || !p.alive() || pid == os.Getpid() || pid == k.root.pid {
+				continue
+			}
+			yes, sure := k.claims(p)
+			if !sure {
+				t.wonder(p)
+			}
+			if !yes {
 				continue
 			}
 			if p.signal(unix.SIGKILL) == nil { // a thread is none

@@ -5,6 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,13 +15,13 @@ import (
 )
 
 // unmarked starts a command without environment, elsewhere, and in a session of its own.
-const unmarked = "(cd / && env -i setsid %s </dev/null >/dev/null 2>&1 &); sleep 614"
+const unmarked = "(cd / && exec env -i setsid %s </dev/null >/dev/null 2>&1 &); sleep 614"
 
 func TestWhatHasShedEverythingIsFoundWhenItsCLIIsKilled(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	s := newSession()
-	word := fmt.Sprintf("7200.%04d", os.Getpid()%10000)
+	word := fmt.Sprintf("7220.%04d", os.Getpid()%10000)
 	turn := r.Start(t.Context(), prompt(s, script(step{"bash": fmt.Sprintf(unmarked, "sleep "+word)}, step{"text": "done"})), allow)
 	until(t, turn, is[Tool])
 	eventually(t, "it runs", func() bool { return running(t, word) == 1 })
@@ -65,26 +68,78 @@ func TestWhatForksAndLeavesWithoutEndIsStopped(t *testing.T) {
 	}
 }
 
-// A birth waits for a disk that hangs, and a stop elsewhere must not wait with it.
-func TestAStopDoesNotWaitForABirthThatHangs(t *testing.T) {
-	child := exec.CommandContext(t.Context(), "prlimit", "--msgqueue=0:0", "sleep", "600")
-	if err := child.Start(); err != nil {
-		t.Skip("NOT TESTED: ", err)
-	}
-	defer func() { _ = child.Wait() }()
-	defer func() { _ = child.Process.Kill() }()
-	eventually(t, "it has the brand", func() bool { return hasBrand(child.Process.Pid) })
-	p, _ := lookup(child.Process.Pid)
-	litter.Lock()
+// stuckStart has a session's CLI hang in its start until it is let go, as on a disk that is gone: whoever forks has the lock
+// that is held here.
+func stuckStart(t *testing.T, r *rig) (letGo func() record) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	free := sync.OnceFunc(syscall.ForkLock.RUnlock)
+	t.Cleanup(free)
+	turn := r.Start(t.Context(), prompt(newSession(), script(step{"text": "late"})), allow)
+	eventually(t, "the start hangs", func() bool {
+		if syscall.ForkLock.TryRLock() {
+			syscall.ForkLock.RUnlock()
+			return false
+		}
+		return true // somebody waits to write
+	})
+	return func() record { free(); return all(t, turn) }
+}
+
+func TestACrashIsNoticedWhileAnotherStartHangs(t *testing.T) {
+	r := newRig(t, nil)
+	s := newSession()
+	turn := r.Start(t.Context(), prompt(s, script(step{"bash": "sleep 614"}, step{"text": "done"})), allow)
+	until(t, turn, is[Tool])
+	letGo := stuckStart(t, r)
+	r.mu.Lock()
+	root := r.sessions[s].root
+	r.mu.Unlock()
 	began := time.Now()
-	if p.orphan() {
-		t.Error("it is taken for an orphan, but may be a CLI")
+	if err := root.signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
-	if took := time.Since(began); took > patience {
-		t.Errorf("that took %s", took)
+	sentence(t, all(t, turn).err, "The claude CLI ended in the middle of the turn (signal: killed). The conversation is kept; send a message to go on."+verbsWork)
+	got := turn.Stop(t.Context())
+	if took := time.Since(began); took > patience || len(got.Left) > 0 {
+		t.Errorf("after %s the stop says %+v", took, got)
 	}
-	litter.Unlock()
-	if !p.orphan() {
-		t.Error("it is taken for a CLI")
+	if text := answer(t, letGo()); text != "late" {
+		t.Errorf("the one that hung says %q", text)
+	}
+}
+
+// What has shed everything looks like a CLI that is being born.
+func TestNothingIsProvenWhileAStartHangs(t *testing.T) {
+	r := newRig(t, nil)
+	s := newSession()
+	word := fmt.Sprintf("7210.%04d", os.Getpid()%10000)
+	turn := r.Start(t.Context(), prompt(s, script(step{"bash": fmt.Sprintf(unmarked, "sleep "+word)}, step{"text": "done"})), allow)
+	until(t, turn, is[Tool])
+	var pids []int
+	eventually(t, "it runs and has shed its mark", func() bool {
+		pids = pidsOf(t, word)
+		return len(pids) == 1 && !marked(pids[0], "")
+	})
+	letGo := stuckStart(t, r)
+	r.mu.Lock()
+	root := r.sessions[s].root
+	r.mu.Unlock()
+	if err := root.signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	all(t, turn)
+	began := time.Now()
+	got := turn.Stop(t.Context())
+	t.Logf("%+v", got)
+	if running(t, word) == 0 || !slices.Equal(got.Left, pids) {
+		t.Errorf("the stop says %+v while %v runs", got, pids)
+	}
+	if took := time.Since(began); took > proofLimit+patience {
+		t.Errorf("the stop took %s", took)
+	}
+	answer(t, letGo())
+	if err := r.Close(t.Context()); err != nil || running(t, word) > 0 {
+		t.Errorf("after Close %d are left: %v", running(t, word), err)
 	}
 }

@@ -108,8 +108,9 @@ type kin struct {
 	dir  string // the session's folder: an orphan that works there is of the session, whatever its environment
 }
 
-// of lists the living processes in all that belong to k, the root left out, and their descendants.
-func (k kin) of(all map[int]proc) []proc {
+// of lists the living processes in all that belong to k, the root left out, and their descendants; and those that may
+// belong to it.
+func (k kin) of(all map[int]proc) (found, doubtful []proc) {
 	self := os.Getpid()
 	adopters := lineage(all, self)
 	in := make(map[int]bool)
@@ -117,7 +118,11 @@ func (k kin) of(all map[int]proc) []proc {
 		if pid == self || pid == k.root.pid {
 			continue
 		}
-		in[pid] = k.claims(p) || k.stray(p, all[p.ppid], adopters)
+		yes, sure := k.claims(p)
+		in[pid] = yes || k.stray(p, all[p.ppid], adopters)
+		if !in[pid] && !sure && p.alive() {
+			doubtful = append(doubtful, p)
+		}
 	}
 	for grown := true; grown; {
 		grown = false
@@ -127,22 +132,24 @@ func (k kin) of(all map[int]proc) []proc {
 			}
 		}
 	}
-	var out []proc
 	for pid, yes := range in {
 		if yes && all[pid].alive() {
-			out = append(out, all[pid])
+			found = append(found, all[pid])
 		}
 	}
-	slices.SortFunc(out, func(a, b proc) int { return a.pid - b.pid })
-	return out
+	slices.SortFunc(found, func(a, b proc) int { return a.pid - b.pid })
+	return found, doubtful
 }
 
 // claims says whether p tells by itself that it belongs to k. Once the CLI has died its children are ours.
-func (k kin) claims(p proc) bool {
-	if k.root.pid == 0 && p.orphan() || k.root.pid != 0 && p.ppid == k.root.pid {
-		return true
+func (k kin) claims(p proc) (yes, sure bool) {
+	if k.root.pid != 0 && p.ppid == k.root.pid || k.mark != "" && marked(p.pid, k.mark) {
+		return true, true
 	}
-	return k.mark != "" && marked(p.pid, k.mark)
+	if k.root.pid != 0 {
+		return false, true
+	}
+	return p.orphan()
 }
 
 // Owns says whether a process is of the session's CLI or descends from it. A process cannot leave that family, and cannot
@@ -215,7 +222,17 @@ type tally struct {
 	seen map[proc]bool // every process that was found, by pid and start; the other fields are zero
 	ssh  bool          // one of them was an ssh
 	left []int         // what still lives
+	may  []int         // what lives and may be of the kin: nothing is proven
 	err  error
+}
+
+var errBirth = errors.New("the start of a CLI hangs: it cannot be told from what a dead one left running")
+
+func (t *tally) wonder(p proc) {
+	t.err = errBirth
+	if !slices.Contains(t.may, p.pid) {
+		t.may = append(t.may, p.pid)
+	}
 }
 
 func newTally() *tally { return &tally{seen: map[proc]bool{}} }
@@ -226,10 +243,13 @@ func (t *tally) ended() int { return len(t.seen) - len(t.left) }
 // look finds the living kin.
 func (t *tally) look(k kin) []proc {
 	all, err := census()
-	if t.err, t.left = err, nil; err != nil {
+	if t.err, t.left, t.may = err, nil, nil; err != nil {
 		return nil
 	}
-	found := k.of(all)
+	found, doubtful := k.of(all)
+	for _, p := range doubtful {
+		t.wonder(p)
+	}
 	for _, p := range found {
 		t.ssh = t.ssh || isSSH(p.pid)
 		t.seen[proc{pid: p.pid, start: p.start}] = true

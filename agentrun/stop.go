@@ -134,10 +134,10 @@ func (t *tally) prove(k kin) {
 	t.hunt(ctx, k)
 }
 
-// stopped is the tally in the words of a stop. An undead CLI is left. Where /proc could not be read nothing is proven:
-// the CLI stands for what may be left.
+// stopped is the tally in the words of a stop. An undead CLI is left, and so is what may be of the turn. Where /proc could
+// not be read nothing is proven: the CLI stands for what may be left.
 func (t *tally) stopped(p *process, took time.Duration) Stopped {
-	s := Stopped{Ended: t.ended(), Left: slices.Clone(t.left), Remote: t.ssh, Took: took}
+	s := Stopped{Ended: t.ended(), Left: slices.Concat(t.left, t.may), Remote: t.ssh, Took: took}
 	if p.undead || t.err != nil && len(s.Left) == 0 {
 		s.Left = append(s.Left, p.kin.root.pid)
 	}
@@ -151,14 +151,15 @@ func (t *tally) merge(from *tally) {
 	}
 }
 
-// pids is what of k is alive now.
+// pids is what of k is alive now, or may be of it.
 func (k kin) pids() []int {
 	all, err := census()
 	if err != nil {
 		return []int{k.root.pid}
 	}
 	var out []int
-	for _, p := range k.of(all) {
+	found, doubtful := k.of(all)
+	for _, p := range append(found, doubtful...) {
 		out = append(out, p.pid)
 	}
 	return out
