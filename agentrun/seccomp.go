@@ -1,7 +1,6 @@
 package agentrun
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -54,10 +53,11 @@ func letOthersBe() error {
 	}
 	filter = append(filter, yes)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]} //nolint:gosec // some forty
-	err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+	// In one expression: the stack with program on it may move at each call of Go.
+	_, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0, 0)
 	runtime.KeepAlive(filter)
-	if err != nil && !errors.Is(err, unix.EINVAL) { // a kernel without filters
-		return fmt.Errorf("leave other processes alone: %w", err)
+	if errno != 0 && errno != unix.EINVAL { // a kernel without filters
+		return fmt.Errorf("leave other processes alone: %w", errno)
 	}
 	return nil
 }
