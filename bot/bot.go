@@ -265,15 +265,14 @@ func (b *Bot) judged(m Message, c command) (act func(), ours bool) {
 	}
 	var speakers []auth.Person
 	if c.kind == rerun {
-		if text, who := b.recall(m); text != "" {
+		if text, who, files := b.recall(m); text != "" {
 			c, speakers = command{kind: talk, arg: text}, who
+			m.Files += files
 		}
 	}
 	if c.kind == talk && m.Place.Thread != "" {
 		s := b.turnAt(m)
-		for _, who := range speakers {
-			s.heard(who)
-		}
+		s.words = speakers
 		return func() { b.talk(m, c.arg, s) }, true
 	}
 	return func() { b.act(m, c) }, true

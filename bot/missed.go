@@ -16,10 +16,11 @@ const stillWanted = 2 * time.Minute
 
 // missed is a text that came too late to be run without being asked for once more.
 type missed struct {
-	who  auth.Person
-	name string
-	text string
-	late time.Duration // when it reached us
+	who   auth.Person
+	name  string
+	text  string
+	files int           // that came with it
+	late  time.Duration // when it reached us
 }
 
 // absence is what was missed in one thread, and what the thread was told of it.
@@ -95,17 +96,18 @@ func (b *Bot) keep(m Message, text string, late time.Duration) *absence {
 		kept = &absence{}
 		b.kept[m.Place] = kept
 	}
-	kept.texts = append(kept.texts, missed{m.From, m.Name, text, late})
+	kept.texts = append(kept.texts, missed{m.From, m.Name, text, m.Files, late})
 	return kept
 }
 
-// recall takes what is kept in the thread of an "again", and whose words it is besides those of who said that.
-func (b *Bot) recall(m Message) (text string, who []auth.Person) {
+// recall takes what is kept in the thread of an "again", whose words it is besides those of who said that, and how many files
+// came with it.
+func (b *Bot) recall(m Message) (text string, who []auth.Person, files int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	kept := b.kept[m.Place]
 	if kept == nil {
-		return "", nil
+		return "", nil, 0
 	}
 	var lines []string
 	for _, k := range kept.texts {
@@ -117,9 +119,10 @@ func (b *Bot) recall(m Message) (text string, who []auth.Person) {
 			who = append(who, k.who)
 		}
 		lines = append(lines, line)
+		files += k.files
 	}
 	delete(b.kept, m.Place)
-	return strings.Join(lines, "\n"), who
+	return strings.Join(lines, "\n"), who, files
 }
 
 // rerun answers an "again" for which nothing is kept. Where nothing was missed the word is for the agent, as any other.

@@ -1,7 +1,9 @@
 package bot
 
 import (
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +35,59 @@ func TestWhatWasSaidLongAgoIsRunOnlyWhenAskedForAgain(t *testing.T) {
 	if !strings.Contains(i.prompts(), "[operator]: again") {
 		t.Errorf("the agent was told %s", i.prompts())
 	}
+}
+
+func TestWhatCameWithAMissedTextIsSpokenOf(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	i.hears(Message{Text: "it shows this", Files: 2, Missed: true, At: ago(7 * time.Minute)})
+	i.shows("⌛ This reached me")
+	i.types("again")
+	i.shows("(🤖 I looked\\.\n\n)?☑ Ended .*\n\n_📎 I read words only, and have not seen 2 files that came with them_")
+	if told, want := i.prompts(), `it shows this\n[2 files came with this, which you are not given.]`; !strings.Contains(told, want) {
+		t.Errorf("the agent was told %s, want %s", told, want)
+	}
+}
+
+// With confirm.by other, whose words a turn has must not be its second person, in whichever turn the words come.
+func TestWhoseWordsAreRunAgainHasSpokenInTheTurnThatTheyComeTo(t *testing.T) {
+	t.Parallel()
+	i := newIncident(t)
+	colleague := auth.Person{Chat: "phone", ID: "U2"}
+	i.Policy = auth.NewPolicy(operator, colleague)
+	ended, held := make(chan struct{}, 2), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(goOn)
+	i.Turning = func(_ string, running bool) {
+		if !running {
+			ended <- struct{}{}
+			<-held
+		}
+	}
+	i.types("devvm is frozen")
+	<-ended // and its answer is not told yet
+	i.hears(Message{Text: "cycle it", Missed: true, At: ago(7 * time.Minute), Place: thread, From: colleague})
+	i.shows("⌛ This reached me")
+	i.Bot.mu.Lock()
+	first := i.turns[thread]
+	i.Bot.mu.Unlock()
+	i.write("agent.held", "")
+	i.hears(inThread("again"))
+	goOn()
+	var second *turn
+	i.waits("no turn of its own", func() bool {
+		i.Bot.mu.Lock()
+		defer i.Bot.mu.Unlock()
+		second = i.turns[thread]
+		return second != nil && second != first
+	})
+	<-second.ready
+	second.mu.Lock()
+	defer second.mu.Unlock()
+	if !slices.Contains(second.speakers, colleague) || !slices.Contains(second.speakers, operator) {
+		t.Errorf("the speakers are %v", second.speakers)
+	}
+	i.remove("agent.held")
 }
 
 func TestWhatWasMissedBeforeARestartHasToBeTypedAnew(t *testing.T) {

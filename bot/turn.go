@@ -55,9 +55,10 @@ func (b *Bot) talk(m Message, text string, s seat) {
 	if m.Files > 0 {
 		text += "\n[" + plural(m.Files, "file came", "files came") + " with this, which you are not given.]"
 	}
+	words := s.words
 	for !s.fresh {
 		<-s.after
-		s.heard(m.From)
+		s.heard(append(words, m.From)...)
 		s.received(true) // before it is said: the agent may take it up at once
 		err := s.run.Say(b.work, promptID(m), prompt(m, text))
 		if !errors.Is(err, agentrun.ErrOver) {
@@ -80,6 +81,7 @@ func (b *Bot) talk(m Message, text string, s seat) {
 		close(s.in)
 		s = next
 	}
+	s.heard(words...) // also where the text came too late for the turn it was meant for
 	s.unread(m)
 	b.run(s.turn, m, text)
 }
@@ -118,6 +120,7 @@ func (b *Bot) afterCard(p Place) string {
 type seat struct {
 	*turn
 	fresh bool            // the turn begins with it
+	words []auth.Person   // whose words the text has besides those of who sent it
 	after <-chan struct{} // closed when its time has come; nil if fresh
 	in    chan struct{}   // to close when it has reached the agent, or never will
 }
@@ -282,11 +285,13 @@ func (b *Bot) masked(e agentrun.Event) agentrun.Event {
 }
 
 // heard notes who speaks: a confirmation by a second person is not one by somebody who asked.
-func (t *turn) heard(who auth.Person) {
+func (t *turn) heard(people ...auth.Person) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !slices.Contains(t.speakers, who) {
-		t.speakers = append(t.speakers, who)
+	for _, who := range people {
+		if !slices.Contains(t.speakers, who) {
+			t.speakers = append(t.speakers, who)
+		}
 	}
 }
 
