@@ -24,6 +24,15 @@ func hasBrand(pid int) bool {
 	return unix.Prlimit(pid, branded, nil, &limit) == nil && limit.Max == 0
 }
 
+// brandable says whether the brand tells anything: not if we have it, too.
+func brandable() error {
+	if !hasBrand(os.Getpid()) {
+		return nil
+	}
+	return &Ended{Reason: "bgbot may have no POSIX message queues, and so cannot tell by that limit whose a process is: one that hides " +
+		"from a stop by ending its CLI runs on. Start bgbot with a higher hard limit (LimitMSGQUEUE= of systemd, ulimit -Hq)."}
+}
+
 // birthLimit is how long a birth may take until it counts as hanging, likely on a disk.
 const birthLimit = 100 * time.Millisecond
 

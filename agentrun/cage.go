@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -131,11 +132,25 @@ func enter(rules string, isCLI bool) (cage, error) {
 	return c, restrict(landlockABI(), c.Read, write)
 }
 
-// Caged says whether the agent's commands are kept away from bgbot's memory and from files that are not theirs. Its
-// error is for a person.
+// Caged says whether the agent's commands are kept away from bgbot's memory, from its processes and from files that are not
+// theirs, and are found when they hide. Its error is for a person, and names all that is missing; the agent works without.
 func (r *Runner) Caged() error {
-	if err := cageable(landlockABI()); err != nil {
-		return err
+	var missing []string
+	for _, err := range []error{cageable(landlockABI()), filterable(runtime.GOARCH), brandable(), r.apart()} {
+		if err, ok := errors.AsType[*Ended](err); ok {
+			missing = append(missing, err.Reason)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return &Ended{Reason: strings.Join(missing, " ")}
+}
+
+// apart says whether no secret lies where the commands may read.
+func (r *Runner) apart() error {
+	if landlockABI() == 0 {
+		return nil // they may read all
 	}
 	read, write := system()
 	for _, secret := range r.cfg.Private {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -218,6 +219,62 @@ func TestWhatIsNotCagedIsSaid(t *testing.T) {
 	caged(t)
 	r := newRig(t, func(c *Config) { c.Private = []string{"/etc/bgbot/key", "/usr/local/etc/bgbot/key"} })
 	sentence(t, r.Caged(), "/usr/local/etc/bgbot/key lies in /usr, where the agent's commands may read: move it, for example to /etc/bgbot.")
+}
+
+// beWithout is a bot where something is missing that it needs to hold a command.
+func beWithout(what string) int {
+	runtime.LockOSThread() // a filter is a thread's
+	var err error
+	switch what {
+	case "filters":
+		err = refuseFilters()
+	case "queues":
+		err = brand()
+	}
+	if err == nil {
+		fmt.Println((&Runner{}).Caged())
+		err = letOthersBe() // the command runs all the same
+	}
+	fmt.Println(err)
+	return 0
+}
+
+// refuseFilters makes the kernel answer as one without filters does.
+func refuseFilters() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return install([]unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: dataNumber},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 3, K: unix.SYS_PRCTL},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: dataArg0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.PR_SET_SECCOMP},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EINVAL)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	})
+}
+
+func TestWhatIsMissingToHoldACommandIsSaidAndTheCommandRuns(t *testing.T) { // not in parallel: a child without queues is a stray to the others
+	caged(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, want := range map[string]string{
+		"nothing": "<nil>",
+		"filters": "This kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): the agent's commands can set limits and priorities of " +
+			"bgbot's processes, and end them with a limit. Run bgbot on a kernel that has them.",
+		"queues": "bgbot may have no POSIX message queues, and so cannot tell by that limit whose a process is: one that hides from a " +
+			"stop by ending its CLI runs on. Start bgbot with a higher hard limit (LimitMSGQUEUE= of systemd, ulimit -Hq).",
+	} {
+		bot := exec.CommandContext(t.Context(), self)
+		bot.Env = []string{"AGENTRUN_TEST_WITHOUT=" + what}
+		if out, err := bot.CombinedOutput(); err != nil || string(out) != want+"\n<nil>\n" {
+			t.Errorf("without %s: %v, %s", what, err, out)
+		}
+	}
+	sentence(t, filterable("riscv64"), "bgbot has no seccomp filter for riscv64: the agent's commands can set limits and priorities of "+
+		"bgbot's processes, and end them with a limit. Run bgbot on amd64 or arm64.")
 }
 
 func TestTheShellIsNoLoginShell(t *testing.T) {

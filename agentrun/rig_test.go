@@ -38,6 +38,9 @@ func testMain(m *testing.M) int {
 	if os.Getenv("AGENTRUN_TEST_DEAF") != "" {
 		return beDeaf()
 	}
+	if what := os.Getenv("AGENTRUN_TEST_WITHOUT"); what != "" {
+		return beWithout(what)
+	}
 	if pid := os.Getenv("AGENTRUN_TEST_GRIP"); pid != "" {
 		return beGrip(pid)
 	}

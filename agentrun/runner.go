@@ -85,7 +85,7 @@ func New(cfg Config) (*Runner, error) {
 	}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	if err := r.Caged(); err != nil {
-		cfg.Log.Warn("the agent's commands are not caged", "error", err)
+		cfg.Log.Warn("the agent's commands are not held as they should be", "error", err)
 	}
 	return r, nil
 }

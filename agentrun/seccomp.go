@@ -1,6 +1,7 @@
 package agentrun
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -18,6 +19,19 @@ const (
 )
 
 var auditArch = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
+
+// filterable says whether letOthersBe can do so here.
+func filterable(arch string) error {
+	const effect = "the agent's commands can set limits and priorities of bgbot's processes, and end them with a limit. "
+	if auditArch[arch] == 0 {
+		return &Ended{Reason: "bgbot has no seccomp filter for " + arch + ": " + effect + "Run bgbot on amd64 or arm64."}
+	}
+	// A kernel with filters looks for one at address 0, and fails with EFAULT (seccomp(2)).
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0); errors.Is(err, unix.EINVAL) {
+		return &Ended{Reason: "This kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): " + effect + "Run bgbot on a kernel that has them."}
+	}
+	return nil
+}
 
 // letOthersBe takes from a command what Landlock has no right for: the limits, the scheduling and the priority of other
 // processes of the same user. With a limit on its CPU time a command could have the kernel end bgbot. What it says of
@@ -52,11 +66,19 @@ func letOthersBe() error {
 		filter = append(filter, is(nr, 0, 6), load(dataArg0), is(process, 0, 3), load(dataArg1), is(0, 0, 1), yes, no)
 	}
 	filter = append(filter, yes)
+	err := install(filter)
+	if errors.Is(err, unix.EINVAL) { // a kernel without filters
+		return nil
+	}
+	return err
+}
+
+func install(filter []unix.SockFilter) error {
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]} //nolint:gosec // some forty
 	// In one expression: the stack with program on it may move at each call of Go.
 	_, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0, 0)
 	runtime.KeepAlive(filter)
-	if errno != 0 && errno != unix.EINVAL { // a kernel without filters
+	if errno != 0 {
 		return fmt.Errorf("leave other processes alone: %w", errno)
 	}
 	return nil
