@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,19 +16,21 @@ const openerWait = 3 * time.Second
 type early struct {
 	Message
 	command
-	act chan func() // what to do with it once its thread has begun; capacity 1
+	act chan func() // what to do with it once its thread has begun; capacity 1. Closed when the thread was told that it was cut
 }
 
 // early has a reply wait for the message that began its thread, which it may have overtaken; then it is judged anew. It is
 // acknowledged meanwhile, so it is kept as a turn that has not begun: a restart tells of it.
 func (b *Bot) early(m Message, c command) (act func()) {
 	e := &early{m, c, make(chan func(), 1)}
+	id := earlyID + promptID(m)
+	b.Store.BeginTurn(b.work, store.Turn{
+		ID: id, Place: store.Place(m.Place), Message: m.ID, Actor: m.From.String(), Prompt: cut(b.safe(m.Text), 2000), Began: time.Now(),
+	})
 	if !b.queues(e) {
+		b.Store.EndTurn(b.work, id)
 		return b.judgedAtLast(m, c)
 	}
-	b.Store.BeginTurn(b.work, store.Turn{
-		ID: earlyID + promptID(m), Place: store.Place(m.Place), Message: m.ID, Actor: m.From.String(), Prompt: cut(b.safe(m.Text), 2000), Began: time.Now(),
-	})
 	return func() { b.waits(e) }
 }
 
@@ -69,10 +72,13 @@ func (b *Bot) waits(e *early) {
 	case !b.gaveUp(e):
 		act = <-e.act
 	case b.cut.Err() != nil:
-		b.cutEarly(earlyID+promptID(e.Message), e.Place)
+		b.cutEarly(e.Place, append(b.cutWith(e.Place), earlyID+promptID(e.Message)), cutNow)
 		return
 	default:
 		act = b.judgedAtLast(e.Message, e.command)
+	}
+	if act == nil {
+		return
 	}
 	b.Store.EndTurn(b.work, earlyID+promptID(e.Message))
 	act()
@@ -130,14 +136,41 @@ func (b *Bot) judgedAtLast(m Message, c command) (act func()) {
 	return act
 }
 
-// cutEarly tells the thread that a restart cut the wait of a reply: where it belongs was not known yet.
-func (b *Bot) cutEarly(id string, p Place) {
-	if b.out[p.Chat] == nil { // as in cutTurn
+// cutWith takes the other replies that a shutdown cuts in a thread, so that one message tells of all.
+func (b *Bot) cutWith(p Place) (ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.waiting[p] {
+		ids = append(ids, earlyID+promptID(e.Message))
+		close(e.act)
+	}
+	delete(b.waiting, p)
+	return ids
+}
+
+// cutEarly tells the thread that the end of the process cut the wait of replies: where they belong was not known yet.
+func (b *Bot) cutEarly(p Place, ids []string, text func(n int) string) {
+	if len(ids) == 0 || b.out[p.Chat] == nil { // as in cutTurn
 		return
 	}
-	if b.told(p, Text{Body: cutEarlyText}) {
+	if !b.told(p, Text{Body: text(len(ids))}) {
+		return
+	}
+	for _, id := range ids {
 		b.Store.EndTurn(b.work, id)
 	}
 }
 
-const cutEarlyText = "⚠️ I was restarted, and a message here did not reach the agent. Say it again."
+func cutNow(n int) string {
+	if n == 1 {
+		return "⚠️ I am shutting down; a message here did not reach the agent.\nSay it again when I am back."
+	}
+	return fmt.Sprintf("⚠️ I am shutting down; %d messages here did not reach the agent.\nSay them again when I am back.", n)
+}
+
+func cutBefore(n int) string {
+	if n == 1 {
+		return "⚠️ I was restarted, and a message here did not reach the agent. Say it again."
+	}
+	return fmt.Sprintf("⚠️ I was restarted, and %d messages here did not reach the agent. Say them again.", n)
+}

@@ -111,28 +111,39 @@ func TestAStrangerNeitherWaitsNorOpens(t *testing.T) {
 	i.shows("I do not work in this thread")
 }
 
-func TestAReplyIsToldWhenARestartCutsItsWait(t *testing.T) {
+func TestRepliesAreToldOfOnceWhenARestartCutsTheirWait(t *testing.T) {
 	t.Parallel()
-	for name, ends := range map[string]func(*incident){
-		"gracefully": func(i *incident) {
+	for name, c := range map[string]struct {
+		ends func(*incident)
+		says string
+	}{
+		"gracefully": {func(i *incident) {
+			i.hears(inThread("more"))
+			i.hears(inThread("and more"))
+			i.shutdown()
+		}, "⚠️ I am shutting down; 2 messages here did not reach the agent.\nSay them again when I am back."},
+		"gracefully, one": {func(i *incident) {
 			i.hears(inThread("more"))
 			i.shutdown()
-		},
-		"killed": func(i *incident) {
-			m := inThread("more")
-			m.ID, m.From, m.At = "1", operator, time.Now()
-			_ = i.received(t.Context(), m, parse(m, nil)) // recorded, and nothing came of it
+		}, "⚠️ I am shutting down; a message here did not reach the agent.\nSay it again when I am back."},
+		"killed": {func(i *incident) {
+			for _, id := range []string{"1", "2"} {
+				m := inThread("more")
+				m.ID, m.From, m.At = id, operator, time.Now()
+				_ = i.received(t.Context(), m, parse(m, nil)) // recorded, and nothing came of it
+			}
 			i.takeOver()
-		},
+		}, "⚠️ I was restarted, and 2 messages here did not reach the agent. Say them again."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			i := newIncident(t)
-			ends(i)
-			if said := i.shows(regexp.QuoteMeta(cutEarlyText) + "$"); len(said.Choices) > 0 {
+			c.ends(i)
+			if said := i.shows(regexp.QuoteMeta(c.says) + "$"); len(said.Choices) > 0 {
 				t.Errorf("it has the buttons %v", said.Choices)
 			}
 			i.waits("it is told once more at the next start", func() bool { return len(i.Store.OpenTurns(i.work)) == 0 })
+			i.phone.says(t, "⚠️", 1)
 			i.phone.says(t, "I do not work in this thread", 0)
 		})
 	}

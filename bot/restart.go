@@ -39,11 +39,7 @@ func (b *Bot) takeOver() {
 	}
 	b.start(func() {
 		for _, cut := range byPlace(turns) { // a thread that the chat refuses holds up no other
-			b.start(func() {
-				for _, t := range cut {
-					b.tellCut(t, err == nil)
-				}
-			})
+			b.start(func() { b.tellCut(cut, err == nil) })
 		}
 		for _, o := range operations {
 			b.start(func() { b.cutOperation(o) }) // the host may still be at it
@@ -63,13 +59,17 @@ func byPlace(turns []store.Turn) map[store.Place][]store.Turn {
 	return places
 }
 
-// tellCut tells of one turn that was cut, also of one that had not begun.
-func (b *Bot) tellCut(t store.Turn, swept bool) {
-	if strings.HasPrefix(t.ID, earlyID) {
-		b.cutEarly(t.ID, Place(t.Place))
-		return
+// tellCut tells a thread of its turns that were cut, and once of all replies there that had not come to one.
+func (b *Bot) tellCut(turns []store.Turn, swept bool) {
+	var early []string
+	for _, t := range turns {
+		if strings.HasPrefix(t.ID, earlyID) {
+			early = append(early, t.ID)
+			continue
+		}
+		b.cutTurn(t, swept)
 	}
-	b.cutTurn(t, swept)
+	b.cutEarly(Place(turns[0].Place), early, cutBefore)
 }
 
 // cutTurn closes a turn that a restart cut: its live message loses the Stop button, and the thread hears what is unknown.
