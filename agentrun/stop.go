@@ -19,6 +19,7 @@ type Stopped struct {
 	Ended  int           // processes of the turn, the CLI left out
 	Left   []int         // pids that are still alive; empty is proof that nothing of the turn is left
 	Remote bool          // an ssh was among the ended: what it started far away may run on
+	Unread int           // messages that were said into the turn and had not been taken up
 	Took   time.Duration // from the stop to the proof
 }
 
@@ -86,6 +87,7 @@ func (d *drive) prove(found *tally, began time.Time) {
 	found.prove(d.p.kin)
 	d.p.swept.merge(found)
 	d.t.stopped = found.stopped(d.p, time.Since(began))
+	d.t.stopped.Unread = d.t.unread()
 }
 
 // obeyed waits until the CLI has answered the interrupt and nothing of ours runs in it any more.

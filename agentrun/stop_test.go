@@ -182,7 +182,9 @@ func TestAMessageSaidBeforeAStopDoesNotRunAfterIt(t *testing.T) {
 	if err := turn.Say(t.Context(), "queued", script(step{"text": "I ran after the stop."})); err != nil {
 		t.Fatal(err)
 	}
-	turn.Stop(t.Context())
+	if got := turn.Stop(t.Context()); got.Unread != 1 {
+		t.Errorf("%d messages were not read, want 1", got.Unread)
+	}
 	if err := turn.Say(t.Context(), "later", "hello"); !errors.Is(err, ErrOver) {
 		t.Errorf("got %v, want ErrOver", err)
 	}

@@ -115,6 +115,16 @@ func (t *Turn) taken(m *lifecycleLine) (id string, ours bool) {
 	return id, ours
 }
 
+// unread is how many messages were said into this turn and not taken up.
+func (t *Turn) unread() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.proc == nil {
+		return len(t.early)
+	}
+	return len(t.waiting)
+}
+
 // closeIfQuiet refuses more messages, unless one still waits to be taken up.
 func (t *Turn) closeIfQuiet() bool {
 	t.mu.Lock()
@@ -184,6 +194,7 @@ func (t *Turn) finish(err error) {
 	select {
 	case <-t.proven:
 	default:
+		t.stopped.Unread = t.unread()
 		close(t.proven)
 	}
 	t.events.close(err)

@@ -100,6 +100,9 @@ func stopText(s agentrun.Stopped, who string, took time.Duration) (state, text s
 	} else {
 		text += plural(s.Ended, "process of this turn was", "processes of this turn were") + " ended; I looked, none is left."
 	}
+	if s.Unread > 0 {
+		text += "\nThe agent had not read " + plural(s.Unread, "message", "messages") + " that came meanwhile. Say again what still matters."
+	}
 	if s.Remote {
 		text += "\nWhat an ssh had started on the far side may still run there; I cannot look."
 	}
