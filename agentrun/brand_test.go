@@ -17,8 +17,7 @@ import (
 // unmarked starts a command without environment, elsewhere, and in a session of its own.
 const unmarked = "(cd / && exec env -i setsid %s </dev/null >/dev/null 2>&1 &); sleep 614"
 
-func TestWhatHasShedEverythingIsFoundWhenItsCLIIsKilled(t *testing.T) {
-	t.Parallel()
+func TestWhatHasShedEverythingIsFoundWhenItsCLIIsKilled(t *testing.T) { // not in parallel: another test's stop would end it
 	r := newRig(t, nil)
 	s := newSession()
 	word := fmt.Sprintf("7220.%04d", os.Getpid()%10000)

@@ -121,8 +121,13 @@ func open(t *testing.T, cfg Config) *Runner {
 		if err := r.Close(ctx); err != nil {
 			t.Error(err)
 		}
-		if left := r.kinOf("").pids(); len(left) > 0 {
-			t.Errorf("after Close these processes are left: %v", left)
+		late := time.After(20 * time.Second)
+		for left := r.kinOf("").pids(); len(left) > 0; left = r.kinOf("").pids() {
+			select {
+			case <-time.After(20 * time.Millisecond): // what a CLI of another test has left behind as it died is an orphan to all
+			case <-late:
+				t.Fatalf("after Close these processes are left: %v", left)
+			}
 		}
 	})
 	return r
