@@ -86,7 +86,7 @@ func (d *drill) reboots(t *testing.T) {
 
 // powersOff: this guest's kernel has no ACPI, so it halts with its QEMU running on. From outside that is a VM that idles.
 func (d *drill) powersOff(t *testing.T) {
-	const halted = `(Idle from outside: .*, no agent runs in it; look inside the guest|Started .* ago: .*, and no agent runs yet; .*|QEMU is well, but .*)`
+	const halted = `(Idle from outside: .*, no agent runs in it; look inside the guest|(Started|Reset) .* ago: .*, and no agent runs yet; .*|QEMU is well, but .*)`
 	before := d.qemu(t)
 	d.leaves(t, "poweroff -f")
 	d.client(t, pve.Status).want(pve.Done, `VM 102 is running \(QEMU `+before.pid()+`, up .*\)\.`).status("running")

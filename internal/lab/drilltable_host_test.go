@@ -17,7 +17,7 @@ import (
 
 const (
 	// What a well VM is called, also on a machine that has too much to do.
-	well = `(Healthy from outside: .*; look inside the guest|QEMU is well, but .*|Idle from outside: .*|Started .* ago: .*)`
+	well = `(Healthy from outside: .*; look inside the guest|QEMU is well, but .*|Idle from outside: .*|(Started|Reset) .* ago: .*)`
 
 	stopSteps  = "check start, check ok, stop start, stop ok, stopped ok"
 	startSteps = "start start, start ok, process start, process ok, qmp start, qmp ok, writes start, writes ok, ssh start, ssh ok, agent start, agent ok"
