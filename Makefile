@@ -4,8 +4,8 @@
 CLAUDE   := 2.1.330
 BOLT     := 5.1.0
 GOLANGCI := 2.15.0
-# program:package; gcc is for the race detector, those after it are for the QEMU lab and its guest.
-DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc \
+# program:package; gcc is for the race detector, perl forks in a test of the stop, those after it are for the QEMU lab and its guest.
+DEBIAN   := ssh:openssh-client sshd:openssh-server tmux:tmux gcc:gcc perl:perl \
             qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs xz:xz-utils ps:procps lsof:lsof
 # What draws the pictures of Slack; a font is no program, so its file is named.
 DRAWING  := chromium:chromium pngquant:pngquant /usr/share/fonts/truetype/lato/Lato-Regular.ttf:fonts-lato \

@@ -305,9 +305,7 @@ func TestACommandGoesBeforeBgbotAndLeavesNoTemporaryFile(t *testing.T) {
 // Landlock keeps a command from ending bgbot, and has no word on a limit of CPU time that makes the kernel do it.
 func TestACommandLeavesTheLimitsOfOthersAlone(t *testing.T) {
 	t.Parallel()
-	if landlockABI() == 0 {
-		t.Skip("NOT TESTED: this kernel has no Landlock")
-	}
+	caged(t)
 	r := newRig(t, nil)
 	victim := exec.CommandContext(t.Context(), "sleep", "600")
 	if err := victim.Start(); err != nil {
