@@ -3,7 +3,6 @@ package bot
 import (
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -55,15 +54,7 @@ func TestWhoseWordsAreRunAgainHasSpokenInTheTurnThatTheyComeTo(t *testing.T) {
 	i := newIncident(t)
 	colleague := auth.Person{Chat: "phone", ID: "U2"}
 	i.Policy = auth.NewPolicy(operator, colleague)
-	ended, held := make(chan struct{}, 2), make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(held) })
-	t.Cleanup(goOn)
-	i.Turning = func(_ string, running bool) {
-		if !running {
-			ended <- struct{}{}
-			<-held
-		}
-	}
+	ended, goOn := i.holdsEnds()
 	i.types("devvm is frozen")
 	<-ended // and its answer is not told yet
 	i.hears(Message{Text: "cycle it", Missed: true, At: ago(7 * time.Minute), Place: thread, From: colleague})

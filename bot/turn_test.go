@@ -81,6 +81,20 @@ func TestWhatWasSaidInARunningTurnReachesTheAgentInItsOrder(t *testing.T) {
 	}
 }
 
+// holdsEnds has each turn stay, its agent having ended, until goOn.
+func (i *incident) holdsEnds() (ended <-chan struct{}, goOn func()) {
+	over, held := make(chan struct{}, 2), make(chan struct{})
+	goOn = sync.OnceFunc(func() { close(held) })
+	i.t.Cleanup(goOn)
+	i.Turning = func(_ string, running bool) {
+		if !running {
+			over <- struct{}{}
+			<-held
+		}
+	}
+	return over, goOn
+}
+
 // The agent has ended, and its answer is not in the chat yet. Then a message begins the next turn, and nothing of it stands in
 // the one before.
 func TestAMessageThatComesWhenTheAgentHasJustEnded(t *testing.T) {
@@ -88,15 +102,7 @@ func TestAMessageThatComesWhenTheAgentHasJustEnded(t *testing.T) {
 	i := newIncident(t)
 	colleague := auth.Person{Chat: "phone", ID: "U2"}
 	i.Policy = auth.NewPolicy(operator, colleague)
-	ended, held := make(chan struct{}, 2), make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(held) })
-	t.Cleanup(goOn)
-	i.Turning = func(_ string, running bool) {
-		if !running {
-			ended <- struct{}{}
-			<-held
-		}
-	}
+	ended, goOn := i.holdsEnds()
 	i.types("devvm is frozen")
 	<-ended
 	i.shows("⏳ Working")
